@@ -1,0 +1,1 @@
+//! What every search index must do; adapters run it in their tests.
