@@ -1,0 +1,60 @@
+// Alerts as rows: the sentence that explains each stands right under its
+// title, because that is what decides whether to open it.
+
+import type { Alert } from "../api/types";
+import { href } from "../lib/router";
+import { AlertStateBadge, LevelBadge } from "./Badges";
+import { Principal } from "./Principal";
+import { type Column, Table } from "./Table";
+import { Time } from "./Time";
+
+/** `at least 10,000 events` when more matched than the alert remembers. */
+export function eventCount(alert: Pick<Alert, "event_count" | "at_least">): string {
+  const amount = alert.event_count.toLocaleString("en-GB");
+  return alert.at_least ? `at least ${amount}` : amount;
+}
+
+const COLUMNS: Column<Alert>[] = [
+  {
+    header: "Level",
+    className: "col-level",
+    cell: (alert) => <LevelBadge level={alert.level} />,
+  },
+  {
+    header: "Alert",
+    className: "col-main",
+    cell: (alert) => (
+      <>
+        <a className="row-title" href={href(["alerts", alert.alert_id])}>
+          {alert.title}
+        </a>
+        {alert.reasons[0] !== undefined && <p className="row-reason">{alert.reasons[0]}</p>}
+      </>
+    ),
+  },
+  {
+    header: "Principal",
+    className: "col-principal",
+    cell: (alert) => (
+      <>
+        <Principal arn={alert.principal} />
+        <p className="muted">
+          {[alert.account, alert.region].filter((part) => part !== null).join(" · ")}
+        </p>
+      </>
+    ),
+  },
+  { header: "Events", className: "col-number", cell: eventCount },
+  { header: "Time (UTC)", className: "col-time", cell: (alert) => <Time at={alert.time} /> },
+  {
+    header: "State",
+    className: "col-state",
+    cell: (alert) => <AlertStateBadge alert={alert} />,
+  },
+];
+
+export function AlertTable({ alerts, caption }: { alerts: Alert[]; caption: string }) {
+  return (
+    <Table caption={caption} columns={COLUMNS} items={alerts} idOf={(alert) => alert.alert_id} />
+  );
+}

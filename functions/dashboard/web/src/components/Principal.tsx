@@ -1,0 +1,15 @@
+// Who it was: the short name first, then what kind of identity, with the whole
+// ARN at hand.
+
+import { principalKind, principalName } from "../lib/format";
+
+export function Principal({ arn, full = false }: { arn: string | null; full?: boolean }) {
+  const kind = principalKind(arn);
+  return (
+    <span className="principal" title={arn ?? undefined}>
+      <span className="principal-name">{principalName(arn)}</span>
+      {kind !== "" && <span className="muted"> {kind}</span>}
+      {full && arn?.startsWith("arn:") && <code className="principal-arn">{arn}</code>}
+    </span>
+  );
+}
