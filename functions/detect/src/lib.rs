@@ -1,1 +1,9 @@
-//! Stub.
+//! Detect: from normalised events to what they add to alerts.
+//!
+//! In: batches of events from ingest. Out: batches of detections for enrich, with the lineage that all
+//! successful events show. Sigma rules look at the raw record under its own field names; models look at
+//! behaviour through the [`scorer`] port. This crate knows neither queue product nor cloud SDK.
+
+pub mod scorer;
+
+pub use scorer::{Scored, Scorer, ScorerError};
