@@ -4,7 +4,7 @@
 import type { Alert } from "../api/types";
 import { href } from "../lib/router";
 import { AlertStateBadge, LevelBadge } from "./Badges";
-import { Principal } from "./Principal";
+import { Place, Principal } from "./Principal";
 import { type Column, Table } from "./Table";
 import { Time } from "./Time";
 
@@ -38,9 +38,7 @@ const COLUMNS: Column<Alert>[] = [
     cell: (alert) => (
       <>
         <Principal arn={alert.principal} />
-        <p className="muted">
-          {[alert.account, alert.region].filter((part) => part !== null).join(" · ")}
-        </p>
+        <Place account={alert.account} region={alert.region} />
       </>
     ),
   },

@@ -2,12 +2,13 @@
 // list no longer refreshes by itself.
 
 import type { PagedPoll } from "../hooks/usePagedPoll";
+import { count } from "../lib/format";
 
-export function LoadMore<T>({ list, noun }: { list: PagedPoll<T>; noun: string }) {
+export function LoadMore<T>({ list, one }: { list: PagedPoll<T>; one: string }) {
   return (
     <div className="load-more">
       <p className="muted" aria-live="polite">
-        {list.items?.length ?? 0} {noun} shown
+        {count(list.items?.length ?? 0, one)} shown
         {list.hasMore ? "" : ", that is all"}.
         {!list.live && " So far down, the list no longer refreshes by itself."}
       </p>

@@ -13,3 +13,13 @@ export function Principal({ arn, full = false }: { arn: string | null; full?: bo
     </span>
   );
 }
+
+/** Account and region as one quiet line; what is unknown is left out. */
+export function Place({ account, region }: { account: string | null; region?: string | null }) {
+  return (
+    <p className="muted">
+      {account !== null && <span className="piece">{account}</span>}
+      {region !== null && region !== undefined && <span className="piece">{region}</span>}
+    </p>
+  );
+}

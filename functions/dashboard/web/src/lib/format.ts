@@ -43,7 +43,7 @@ export function principalName(principal: string | null): string {
   const resource = principal.startsWith("arn:") ? principal.split(":").slice(5).join(":") : "";
   if (resource === "") return principal;
   const parts = resource.split("/");
-  if (parts.length === 1) return resource;
+  if (parts.length === 1) return resource === "root" ? "root user" : resource;
   if (parts[0] === "assumed-role") return parts.slice(1).join(" / ");
   return parts[parts.length - 1] ?? resource;
 }
@@ -52,7 +52,6 @@ export function principalName(principal: string | null): string {
 export function principalKind(principal: string | null): string {
   if (principal === null || !principal.startsWith("arn:")) return "";
   const resource = principal.split(":").slice(5).join(":");
-  if (resource === "root") return "root user";
   if (resource.startsWith("user/")) return "IAM user";
   if (resource.startsWith("assumed-role/")) return "role session";
   if (resource.startsWith("federated-user/")) return "federated user";

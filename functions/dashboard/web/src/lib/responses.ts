@@ -99,7 +99,8 @@ export function headline(response: ContainmentResponse): string {
   const who = principalName(response.principal);
   const key = response.access_key_id ?? "(unknown key)";
   if (response.kind === "revoke_sessions") return `Revoke the sessions of ${who} (key ${key})`;
-  return `Deactivate access key ${key} of ${who}`;
+  const done = response.state === "contained" || response.state === "undo_blocked";
+  return `${done ? "Deactivated" : "Deactivate"} access key ${key} of ${who}`;
 }
 
 /** Decisions that this person may take now; the server checks again. */

@@ -90,7 +90,7 @@ export function AlertsPage({ query }: { query: URLSearchParams }) {
         ) : (
           <>
             <AlertTable alerts={list.items} caption="Alerts, newest first" />
-            <LoadMore list={list} noun="alerts" />
+            <LoadMore list={list} one="alert" />
           </>
         ))}
     </>

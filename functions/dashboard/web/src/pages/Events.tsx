@@ -9,7 +9,7 @@ import { ErrorBanner } from "../components/ErrorBanner";
 import { Input } from "../components/Fields";
 import { Loading } from "../components/Loading";
 import { PageHead } from "../components/PageHead";
-import { Principal } from "../components/Principal";
+import { Place, Principal } from "../components/Principal";
 import { RawRecord } from "../components/RawRecord";
 import { Time } from "../components/Time";
 import { usePoll } from "../hooks/usePoll";
@@ -122,9 +122,7 @@ function Found({ event }: { event: FoundEvent }) {
         <Principal arn={event.principal} />
         {event.source_ip !== null && <> from {event.source_ip}</>}
       </p>
-      <p className="muted">
-        {[event.account, event.region].filter((part) => part !== null).join(" · ")}
-      </p>
+      <Place account={event.account} region={event.region} />
       <RawRecord record={event.raw} title="Raw record" />
     </li>
   );

@@ -91,7 +91,7 @@ export function IncidentsPage({ query }: { query: URLSearchParams }) {
               items={list.items}
               idOf={(incident) => incident.incident_id}
             />
-            <LoadMore list={list} noun="incidents" />
+            <LoadMore list={list} one="incident" />
           </>
         ))}
     </>

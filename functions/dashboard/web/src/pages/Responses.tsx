@@ -103,7 +103,7 @@ export function ResponsesPage({ query }: { query: URLSearchParams }) {
               items={list.items}
               idOf={(response) => response.response_id}
             />
-            <LoadMore list={list} noun="responses" />
+            <LoadMore list={list} one="response" />
           </>
         ))}
     </>

@@ -37,6 +37,7 @@ export function TokensSection() {
     { header: "May do", cell: (token) => token.scopes.join(", ") },
     {
       header: "Expires (UTC)",
+      className: "col-time",
       cell: (token) => (token.expires_at ? <Time at={token.expires_at} /> : "never"),
     },
     {

@@ -44,9 +44,14 @@ export function UsersSection() {
     },
     {
       header: "AWS principals",
+      className: "col-principal",
       cell: (account) => (account.principals.length === 0 ? "none" : account.principals.join(", ")),
     },
-    { header: "Created (UTC)", cell: (account) => <Time at={account.created_at} /> },
+    {
+      header: "Created (UTC)",
+      className: "col-time",
+      cell: (account) => <Time at={account.created_at} />,
+    },
     {
       header: "Role",
       cell: (account) =>
