@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Timestamp;
+use crate::{Timestamp, hash};
 
-/// How far respond may go by itself.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// How far respond may go by itself, ordered from the most careful.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Record what would be done.
@@ -82,6 +82,98 @@ pub enum ResponseState {
     Recorded,
 }
 
+impl ResponseState {
+    /// All states.
+    pub const ALL: [Self; 14] = [
+        Self::Observed,
+        Self::AwaitingApproval,
+        Self::Approved,
+        Self::Acting,
+        Self::Verifying,
+        Self::Contained,
+        Self::Failed,
+        Self::Refused,
+        Self::Denied,
+        Self::Expired,
+        Self::Undoing,
+        Self::Undone,
+        Self::UndoBlocked,
+        Self::Recorded,
+    ];
+
+    /// The state's name as stores and pages write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Observed => "observed",
+            Self::AwaitingApproval => "awaiting_approval",
+            Self::Approved => "approved",
+            Self::Acting => "acting",
+            Self::Verifying => "verifying",
+            Self::Contained => "contained",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+            Self::Denied => "denied",
+            Self::Expired => "expired",
+            Self::Undoing => "undoing",
+            Self::Undone => "undone",
+            Self::UndoBlocked => "undo_blocked",
+            Self::Recorded => "recorded",
+        }
+    }
+
+    /// Whether the product itself still has something to do: a redelivered step goes on from here.
+    pub const fn is_under_way(self) -> bool {
+        matches!(self, Self::Approved | Self::Acting | Self::Verifying | Self::Undoing)
+    }
+
+    /// Whether nothing was done and a new alert may put the question again.
+    pub const fn may_be_planned_again(self) -> bool {
+        matches!(
+            self,
+            Self::Observed | Self::AwaitingApproval | Self::Failed | Self::Refused | Self::Denied | Self::Expired
+        )
+    }
+}
+
+impl std::fmt::Display for ResponseState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A text that names no response state.
+#[derive(Debug, thiserror::Error)]
+#[error("unknown response state {0:?}")]
+pub struct UnknownState(String);
+
+impl std::str::FromStr for ResponseState {
+    type Err = UnknownState;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|state| state.as_str() == s).ok_or_else(|| UnknownState(s.to_owned()))
+    }
+}
+
+/// The identity of a response: one for an account, key, kind and number of undos before it.
+pub fn response_id(account: &str, access_key_id: &str, kind: ActionKind, undo_count: u32) -> String {
+    hash::derived_id("rs-", &[account, access_key_id, kind.as_str(), &undo_count.to_string()])
+}
+
+/// How far the call under way (the action or its inverse) has come; what a resumed step goes by.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Calls intended; counted before each is made.
+    pub attempts: u32,
+    /// When the last of them was intended.
+    pub intended_at: Option<Timestamp>,
+    /// When a call was answered with success, or found to be in force.
+    pub called_at: Option<Timestamp>,
+    /// Times the result was read back.
+    pub reads: u32,
+    /// IAM calls in a row that were throttled or failed in passing.
+    pub setbacks: u32,
+}
+
 /// One line of a response's audit trail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
@@ -140,4 +232,38 @@ pub struct Response {
     pub own_events: Vec<String>,
     /// Correlation id of the alert's batch.
     pub correlation_id: String,
+    /// When it was approved or denied.
+    #[serde(default)]
+    pub decided_at: Option<Timestamp>,
+    /// Whether our own call changed the key; `false` when there was nothing to change.
+    #[serde(default)]
+    pub changed: bool,
+    /// Who asked for the undo.
+    #[serde(default)]
+    pub undo_by: Option<String>,
+    /// The call under way.
+    #[serde(default)]
+    pub progress: Progress,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_named_alike_everywhere() {
+        for state in ResponseState::ALL {
+            assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
+            assert_eq!(state.as_str().parse::<ResponseState>().unwrap(), state);
+        }
+    }
+
+    #[test]
+    fn every_part_of_a_response_id_counts() {
+        let id = response_id("1", "AKIA1", ActionKind::DeactivateAccessKey, 0);
+        assert_ne!(id, response_id("2", "AKIA1", ActionKind::DeactivateAccessKey, 0));
+        assert_ne!(id, response_id("1", "AKIA2", ActionKind::DeactivateAccessKey, 0));
+        assert_ne!(id, response_id("1", "AKIA1", ActionKind::RevokeSessions, 0));
+        assert_ne!(id, response_id("1", "AKIA1", ActionKind::DeactivateAccessKey, 1));
+    }
 }

@@ -1,0 +1,290 @@
+//! What respond remembers: responses, how often a key's action was undone, how many actions an account has
+//! seen in an hour, the kill switch, notices that were sent, and our own calls.
+//!
+//! In: respond's decisions, as [`Write`]s that the caller puts into one transaction with its outbox
+//! messages. Out: responses for the handler, the API and the command line. Every change is conditional on
+//! the version that was read, so of two workers that hold the same response only one gets on.
+//!
+//! Keys: `ACCOUNT#RESPONSE#ID` / `RESPONSE` (listed in [`Index::One`] under `RESPONSES` by time, found by id
+//! alone in [`Index::Two`]); `ACCOUNT#ANSWERS#ALERT` / `KIND#KEY#LEVEL` (an alert's question and the response
+//! that answers it); `ACCOUNT#TRACK#KEY` / kind; `ACCOUNT#ACTIONS` / hour; `ACCOUNT#NOTICE#ID` / channel;
+//! `ACCOUNT#OWN` / time; `CONTROL` / `KILL_SWITCH`.
+
+use std::sync::Arc;
+
+use sentinel_model::response::{ActionKind, Response, ResponseState};
+use sentinel_model::{Level, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::table::{Condition, Index, IndexKey, Item, Key, Put, Query, Table, TableError, Write};
+
+mod notices;
+mod own;
+
+pub use notices::{Notice, StoredNotice};
+pub use own::{OwnActivity, OwnCall};
+
+/// Pages read at most to fill one page of a filtered list.
+const LIST_PAGES: usize = 20;
+/// How long the count of an hour's actions is kept, in seconds.
+const COUNTER_SECONDS: i64 = 7 * 24 * 3600;
+
+/// A response and the version it was read at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredResponse {
+    /// The response.
+    pub response: Response,
+    /// What a change of it must still find.
+    pub version: u64,
+}
+
+/// Which responses to list.
+#[derive(Debug, Clone, Default)]
+pub struct ListResponses {
+    /// Only in this state.
+    pub state: Option<ResponseState>,
+    /// Only in this account.
+    pub account: Option<String>,
+    /// Most returned; 0 counts as 50, more than 500 as 500.
+    pub limit: usize,
+    /// Cursor of an earlier page.
+    pub cursor: Option<String>,
+}
+
+/// How often actions of one kind on one key were undone; an undone key is only touched with approval.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Track {
+    /// Undos so far.
+    pub undo_count: u32,
+    /// Version of the stored item; 0 when there is none.
+    #[serde(skip)]
+    pub version: u64,
+}
+
+/// Actions that an account saw in one hour of the UTC clock.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HourCount {
+    /// Actions approved, by whomever.
+    pub actions: u32,
+    /// Version of the stored item; 0 when there is none.
+    #[serde(skip)]
+    pub version: u64,
+}
+
+/// The switch that stops every action at once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KillSwitch {
+    /// Whether it is on.
+    pub on: bool,
+    /// Who set it last.
+    pub by: Option<String>,
+    /// When.
+    pub at: Option<Timestamp>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// The response that answers an alert's question about one key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The response.
+    pub response_id: String,
+}
+
+/// The typed store.
+#[derive(Clone)]
+pub struct Responses {
+    table: Arc<dyn Table>,
+}
+
+impl Responses {
+    /// Over a table.
+    pub fn new(table: Arc<dyn Table>) -> Self {
+        Self { table }
+    }
+
+    /// The table below, for transactions that also carry messages.
+    pub fn table(&self) -> &Arc<dyn Table> {
+        &self.table
+    }
+
+    /// A response of an account.
+    pub async fn get(&self, account: &str, response_id: &str) -> Result<Option<StoredResponse>, TableError> {
+        self.table.get(&response_key(account, response_id)).await?.map(|item| stored(&item)).transpose()
+    }
+
+    /// A response by its id alone.
+    pub async fn find(&self, response_id: &str) -> Result<Option<StoredResponse>, TableError> {
+        let page = self.table.query(Query::listing(Index::Two, format!("RESPONSE#{response_id}"), 1)).await?;
+        let Some(item) = page.items.first() else { return Ok(None) };
+        // The index may lag behind: what it found is read again where reads are exact.
+        self.table.get(&item.key).await?.map(|item| stored(&item)).transpose()
+    }
+
+    /// Responses, newest first, and the next page's cursor.
+    pub async fn list(&self, wanted: &ListResponses) -> Result<(Vec<StoredResponse>, Option<String>), TableError> {
+        let limit = if wanted.limit == 0 { 50 } else { wanted.limit.min(500) };
+        let mut found = Vec::new();
+        let mut cursor = wanted.cursor.clone();
+        for _ in 0..LIST_PAGES {
+            let query = Query::listing(Index::One, "RESPONSES", limit - found.len()).after(cursor.take());
+            let page = self.table.query(query).await?;
+            for item in &page.items {
+                let candidate = stored(item)?;
+                let in_state = wanted.state.is_none_or(|state| candidate.response.state == state);
+                let in_account = wanted.account.as_ref().is_none_or(|a| *a == candidate.response.account);
+                if in_state && in_account {
+                    found.push(candidate);
+                }
+            }
+            cursor = page.next;
+            if cursor.is_none() || found.len() >= limit {
+                break;
+            }
+        }
+        Ok((found, cursor))
+    }
+
+    /// The responses that answer an alert (at most 300).
+    pub async fn of_alert(&self, account: &str, alert_id: &str) -> Result<Vec<StoredResponse>, TableError> {
+        let page = self.table.query(Query::partition(answers_pk(account, alert_id), 300)).await?;
+        let mut found: Vec<StoredResponse> = Vec::new();
+        for item in &page.items {
+            let answer: Answer = item.decode()?;
+            if found.iter().any(|f| f.response.response_id == answer.response_id) {
+                continue;
+            }
+            found.extend(self.get(account, &answer.response_id).await?);
+        }
+        Ok(found)
+    }
+
+    /// The write of a response that must not exist yet.
+    pub fn create(response: &Response) -> Result<Write, TableError> {
+        put_response(response, Condition::Absent)
+    }
+
+    /// The write of a response that must still have the version it was read at.
+    pub fn update(response: &Response, version: u64) -> Result<Write, TableError> {
+        put_response(response, Condition::Version(version))
+    }
+
+    /// The response that answers an alert of this level about a key, when the question was put before.
+    pub async fn answer(
+        &self,
+        account: &str,
+        alert_id: &str,
+        level: Level,
+        kind: ActionKind,
+        access_key_id: &str,
+    ) -> Result<Option<Answer>, TableError> {
+        let key = answer_key(account, alert_id, level, kind, access_key_id);
+        self.table.get(&key).await?.map(|item| item.decode()).transpose()
+    }
+
+    /// The write that records which response answers; fails when the question was put before.
+    pub fn put_answer(response: &Response, alert_id: &str, level: Level) -> Result<Write, TableError> {
+        let key = answer_key(&response.account, alert_id, level, response.kind, &response.access_key_id);
+        let answer = Answer { response_id: response.response_id.clone() };
+        Ok(Write::Put(Put::new(key, &answer)?.when(Condition::Absent)))
+    }
+
+    /// How often a key's action was undone.
+    pub async fn track(&self, account: &str, access_key_id: &str, kind: ActionKind) -> Result<Track, TableError> {
+        let Some(item) = self.table.get(&track_key(account, access_key_id, kind)).await? else {
+            return Ok(Track::default());
+        };
+        Ok(Track { version: item.version, ..item.decode()? })
+    }
+
+    /// The check that no undo came between reading `track` and the transaction.
+    pub fn check_track(account: &str, access_key_id: &str, kind: ActionKind, track: &Track) -> Write {
+        Write::Check(track_key(account, access_key_id, kind), at_version(track.version))
+    }
+
+    /// The write that counts one more undo.
+    pub fn count_undo(
+        account: &str,
+        access_key_id: &str,
+        kind: ActionKind,
+        track: &Track,
+    ) -> Result<Write, TableError> {
+        let next = Track { undo_count: track.undo_count.saturating_add(1), version: 0 };
+        let put = Put::new(track_key(account, access_key_id, kind), &next)?.when(at_version(track.version));
+        Ok(Write::Put(put))
+    }
+
+    /// Actions of an account in the hour of `now`.
+    pub async fn hour_count(&self, account: &str, now: Timestamp) -> Result<HourCount, TableError> {
+        let Some(item) = self.table.get(&hour_key(account, now)).await? else { return Ok(HourCount::default()) };
+        Ok(HourCount { version: item.version, ..item.decode()? })
+    }
+
+    /// The write that counts one more action; fails when another was counted since `count` was read.
+    pub fn count_action(account: &str, now: Timestamp, count: &HourCount) -> Result<Write, TableError> {
+        let next = HourCount { actions: count.actions.saturating_add(1), version: 0 };
+        let put = Put::new(hour_key(account, now), &next)?
+            .when(at_version(count.version))
+            .expiring(Some(sentinel_model::time::plus_seconds(now, COUNTER_SECONDS)));
+        Ok(Write::Put(put))
+    }
+
+    /// The kill switch as it stands; off when it was never set.
+    pub async fn kill_switch(&self) -> Result<KillSwitch, TableError> {
+        let item = self.table.get(&kill_switch_key()).await?;
+        Ok(item.map(|item| item.decode()).transpose()?.unwrap_or_default())
+    }
+
+    /// Sets the kill switch. Unconditional: stopping must never lose a race.
+    pub async fn set_kill_switch(&self, switch: &KillSwitch) -> Result<(), TableError> {
+        self.table.write(vec![Write::Put(Put::new(kill_switch_key(), switch)?)]).await
+    }
+}
+
+fn stored(item: &Item) -> Result<StoredResponse, TableError> {
+    Ok(StoredResponse { response: item.decode()?, version: item.version })
+}
+
+fn put_response(response: &Response, condition: Condition) -> Result<Write, TableError> {
+    let listed = format!("{}#{}", sortable(response.requested_at), response.response_id);
+    let put = Put::new(response_key(&response.account, &response.response_id), response)?
+        .when(condition)
+        .listed(Index::One, IndexKey::new("RESPONSES", listed))
+        .listed(Index::Two, IndexKey::new(format!("RESPONSE#{}", response.response_id), "RESPONSE"));
+    Ok(Write::Put(put))
+}
+
+/// A time whose text sorts as the time does.
+fn sortable(time: Timestamp) -> String {
+    format!("{time:.9}")
+}
+
+/// The condition that an item still has a version; 0 stands for its absence.
+fn at_version(version: u64) -> Condition {
+    if version == 0 { Condition::Absent } else { Condition::Version(version) }
+}
+
+fn response_key(account: &str, response_id: &str) -> Key {
+    Key::new(format!("{account}#RESPONSE#{response_id}"), "RESPONSE")
+}
+
+fn answers_pk(account: &str, alert_id: &str) -> String {
+    format!("{account}#ANSWERS#{alert_id}")
+}
+
+fn answer_key(account: &str, alert_id: &str, level: Level, kind: ActionKind, access_key_id: &str) -> Key {
+    Key::new(answers_pk(account, alert_id), format!("{}#{access_key_id}#{level}", kind.as_str()))
+}
+
+fn track_key(account: &str, access_key_id: &str, kind: ActionKind) -> Key {
+    Key::new(format!("{account}#TRACK#{access_key_id}"), kind.as_str())
+}
+
+fn hour_key(account: &str, now: Timestamp) -> Key {
+    let hour = sentinel_model::time::window_start(now, 60);
+    Key::new(format!("{account}#ACTIONS"), hour.to_string())
+}
+
+fn kill_switch_key() -> Key {
+    Key::new("CONTROL", "KILL_SWITCH")
+}
