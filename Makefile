@@ -1,0 +1,54 @@
+# The two commands a newcomer needs are `make demo` and `make test`; `make help` lists the rest.
+# Needed before them: a Rust toolchain with its linker, make, Python 3 and Node.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+TOOLS := $(CURDIR)/.tools
+WEB := functions/dashboard/web
+WEB_SOURCES := $(shell find $(WEB)/src $(WEB)/index.html $(WEB)/package.json $(WEB)/vite.config.ts 2>/dev/null)
+ADDR ?= 127.0.0.1:8080
+DENY_VERSION := 0.20.2
+
+.PHONY: help demo test build web lint deny test-rust test-web clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json
+	cd $(WEB) && npm ci --no-audit --no-fund
+
+$(WEB)/dist/index.html: $(WEB)/node_modules/.package-lock.json $(WEB_SOURCES)
+	cd $(WEB) && npm run build
+
+web: $(WEB)/dist/index.html ## Build the web page
+
+demo: web ## Replay an attack through all stages and serve the dashboard (ONCE=1: print a summary and end)
+	cargo build --locked --bin sentinel
+	target/debug/sentinel demo --listen $(ADDR) $(if $(ONCE),--once)
+
+build: web ## Build the sentinel binary for use: target/release/sentinel
+	cargo build --locked --release --bin sentinel
+
+test: lint test-web test-rust deny ## Everything that continuous integration checks
+
+lint: web
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+test-web: web
+	cd $(WEB) && npm run check && npm test
+
+test-rust: web
+	cargo test --locked --workspace
+
+deny: $(TOOLS)/bin/cargo-deny
+	scripts/deny.sh $(TOOLS)/bin/cargo-deny
+
+$(TOOLS)/bin/cargo-deny:
+	cargo install cargo-deny --locked --version $(DENY_VERSION) --root $(TOOLS)
+
+clean: ## Remove what was built
+	cargo clean
+	rm -rf $(WEB)/dist $(WEB)/node_modules

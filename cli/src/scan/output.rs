@@ -1,0 +1,98 @@
+//! How alerts and incidents are printed: tables for people, NDJSON for programs.
+
+use std::io::{self, Write};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use sentinel_model::{Alert, Incident};
+
+use crate::args::Format;
+
+/// Prints alerts in the order given.
+pub(crate) fn alerts(out: &mut impl Write, format: Format, alerts: &[&Alert]) -> io::Result<()> {
+    match format {
+        Format::Ndjson => {
+            for alert in alerts {
+                serde_json::to_writer(&mut *out, &alert.to_view())?;
+                out.write_all(b"\n")?;
+            }
+            Ok(())
+        }
+        Format::Table => {
+            let mut table = new_table(["Level", "Score", "First event", "Alert", "Principal", "Account", "Source", "Events"]);
+            for a in alerts {
+                table.add_row([
+                    a.level.to_string(),
+                    format!("{:.2}", a.score),
+                    a.time.to_string(),
+                    clean(&a.title),
+                    clean(&a.principal.id),
+                    clean(&a.account),
+                    clean(a.source_ip.as_deref().unwrap_or_default()),
+                    count(a.event_count, a.at_least),
+                ]);
+            }
+            print(out, &table, alerts.is_empty(), "No alerts at this level.")
+        }
+    }
+}
+
+/// Prints incidents in the order given.
+pub(crate) fn incidents(out: &mut impl Write, format: Format, incidents: &[&Incident]) -> io::Result<()> {
+    match format {
+        Format::Ndjson => {
+            for incident in incidents {
+                serde_json::to_writer(&mut *out, incident)?;
+                out.write_all(b"\n")?;
+            }
+            Ok(())
+        }
+        Format::Table => {
+            let mut table = new_table(["Level", "Score", "From", "To", "Incident", "Alerts", "Events"]);
+            for i in incidents {
+                let summary: Vec<_> = i.summary.iter().map(|s| clean(s)).collect();
+                let story = format!("{}\n{}\n{}", clean(&i.title), i.incident_id, summary.join("\n"));
+                table.add_row([
+                    i.level.to_string(),
+                    format!("{:.2}", i.score),
+                    i.time_first.to_string(),
+                    i.time_last.to_string(),
+                    story,
+                    i.alert_count.to_string(),
+                    i.event_count.to_string(),
+                ]);
+            }
+            print(out, &table, incidents.is_empty(), "No incidents at this level.")
+        }
+    }
+}
+
+/// A count, or the lower bound of one.
+fn count(n: u64, at_least: bool) -> String {
+    if at_least { format!("at least {n}") } else { n.to_string() }
+}
+
+/// Text without control characters: what attackers put into logs must not drive the reader's terminal.
+pub(crate) fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// A table that fits its terminal.
+pub(crate) fn new_table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    table
+}
+
+fn print(out: &mut impl Write, table: &Table, empty: bool, none: &str) -> io::Result<()> {
+    if empty { writeln!(out, "{none}") } else { writeln!(out, "{table}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escape_sequences_from_logs_do_not_reach_the_terminal() {
+        assert_eq!(clean("a\u{1b}[31mb\r"), "a\u{fffd}[31mb\u{fffd}");
+    }
+}

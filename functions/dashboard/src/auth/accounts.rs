@@ -1,0 +1,119 @@
+//! Logging in and keeping accounts: the first administrator, password changes, lockout with backoff.
+//!
+//! Callers are the session and user routes, and the command line for the first administrator and for
+//! approvals made there.
+
+use sentinel_model::{Timestamp, time};
+use sentinel_state::{
+    Condition,
+    users::{FailedLogins, Role, User, Users},
+};
+
+use super::password::{self, PasswordError};
+use crate::error::ApiError;
+
+/// Failed logins in a row before the first wait.
+const FREE_ATTEMPTS: u32 = 5;
+/// The first wait; each further failure doubles it.
+const FIRST_WAIT_SECONDS: i64 = 15;
+/// The longest wait.
+const LONGEST_WAIT_SECONDS: i64 = 900;
+/// Failures are forgotten after this.
+const REMEMBER_SECONDS: i64 = 24 * 3600;
+
+impl From<PasswordError> for ApiError {
+    fn from(e: PasswordError) -> Self {
+        match e {
+            PasswordError::Length => Self::BadRequest(e.to_string()),
+            PasswordError::Hash(_) => Self::internal(e),
+        }
+    }
+}
+
+/// Makes the first administrator (`admin`) with a random password that must be changed, when there is no user
+/// yet; returns that password, to be shown once.
+pub async fn first_administrator(users: &Users, now: Timestamp) -> Result<Option<String>, ApiError> {
+    if !users.list().await?.is_empty() {
+        return Ok(None);
+    }
+    let password = password::random();
+    let admin = User {
+        username: "admin".into(),
+        password_hash: password::hash(password.clone()).await?,
+        role: Role::Admin,
+        must_change_password: true,
+        created_at: now,
+        disabled: false,
+        principals: Vec::new(),
+        session_epoch: 1,
+    };
+    match users.put(&admin, Condition::Absent).await {
+        Ok(()) => Ok(Some(password)),
+        Err(e) if e.is_condition() => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Checks a name and password. Wrong ones are counted, whether or not the user exists; after five in a row
+/// each further attempt has to wait, longer every time.
+pub async fn log_in(users: &Users, username: &str, password: &str, now: Timestamp) -> Result<User, ApiError> {
+    let failed = users.failed_logins(username).await?;
+    if let Some(until) = failed.value.locked_until
+        && until > now
+    {
+        return Err(ApiError::LockedOut(time::seconds_between(now, until).max(1)));
+    }
+    // Counted before the password is looked at: attempts made at the same time each count.
+    let count = failed.value.count.saturating_add(1);
+    let counted = FailedLogins { count, locked_until: wait_after(count).map(|s| time::plus_seconds(now, s)) };
+    match users.put_failed_logins(username, &counted, failed.version, time::plus_seconds(now, REMEMBER_SECONDS)).await {
+        Ok(()) => {}
+        Err(e) if e.is_condition() => return Err(ApiError::LockedOut(1)),
+        Err(e) => return Err(e.into()),
+    }
+    let user = users.get(username).await?.map(|v| v.value).filter(|u| !u.disabled);
+    let hash = user.as_ref().map(|u| u.password_hash.clone());
+    if !password::verify(password.to_owned(), hash).await? {
+        tracing::warn!(username, failures = count, "failed login");
+        return Err(ApiError::Unauthorized("name or password is wrong"));
+    }
+    users.clear_failed_logins(username).await?;
+    user.ok_or(ApiError::Unauthorized("name or password is wrong"))
+}
+
+/// Seconds to wait after this many failures in a row.
+fn wait_after(count: u32) -> Option<i64> {
+    let over = count.checked_sub(FREE_ATTEMPTS)?;
+    Some(FIRST_WAIT_SECONDS.saturating_mul(1_i64 << over.min(10)).min(LONGEST_WAIT_SECONDS))
+}
+
+/// Changes a password after checking the current one (a wrong one counts as a failed login), and ends all
+/// other sessions.
+pub async fn change_password(users: &Users, username: &str, current: &str, new: &str, now: Timestamp) -> Result<User, ApiError> {
+    if current == new {
+        return Err(ApiError::BadRequest("the new password is the current one".into()));
+    }
+    log_in(users, username, current, now).await?;
+    let stored = users.get(username).await?.ok_or(ApiError::Unauthorized("the user is gone"))?;
+    let mut user = stored.value;
+    user.password_hash = password::hash(new.to_owned()).await?;
+    user.must_change_password = false;
+    user.session_epoch += 1;
+    users.put(&user, Condition::Version(stored.version)).await?;
+    Ok(user)
+}
+
+/// Whether a login name can be one: 1 to 64 of letters, digits and `._@+-`.
+pub fn valid_username(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._@+-".contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_a_quarter_of_an_hour() {
+        assert_eq!([4, 5, 6, 7, 11, 40].map(wait_after), [None, Some(15), Some(30), Some(60), Some(900), Some(900)]);
+    }
+}

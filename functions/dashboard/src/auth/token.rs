@@ -1,0 +1,99 @@
+//! Sessions and API tokens as JSON Web Tokens (RFC 7519), signed with HMAC-SHA256 by a key that is named in
+//! the header (`kid`) and can be rotated: the newest key signs, older ones still check.
+
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use rand::Rng;
+use sentinel_model::{Timestamp, time};
+use sentinel_state::users::{SigningKey, Users};
+use serde::{Deserialize, Serialize};
+
+use crate::error::ApiError;
+
+/// How long a session lasts.
+pub const SESSION_SECONDS: i64 = 8 * 3600;
+/// Longest life of an API token.
+pub const MAX_API_TOKEN_DAYS: i64 = 365;
+const ISSUER: &str = "cloudsentinel";
+
+/// What a token is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A person's session.
+    Session,
+    /// A program's token.
+    Api,
+}
+
+/// What a token says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    /// Issuer.
+    pub iss: String,
+    /// The user of a session; the id of an API token.
+    pub sub: String,
+    /// What it is for.
+    pub kind: Kind,
+    /// The user's session epoch when it was issued.
+    pub epoch: u64,
+    /// Issued at, Unix seconds.
+    pub iat: i64,
+    /// Ends at, Unix seconds.
+    pub exp: i64,
+}
+
+/// Issues a token that ends at `expires_at`.
+pub async fn issue(users: &Users, kind: Kind, subject: &str, epoch: u64, now: Timestamp, expires_at: Timestamp) -> Result<String, ApiError> {
+    let key = signing_key(users, now).await?;
+    let claims = Claims {
+        iss: ISSUER.into(),
+        sub: subject.into(),
+        kind,
+        epoch,
+        iat: now.as_second(),
+        exp: expires_at.as_second(),
+    };
+    let mut header = Header::new(Algorithm::HS256);
+    header.kid = Some(key.kid.clone());
+    jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(key.secret.as_bytes())).map_err(ApiError::internal)
+}
+
+/// Checks a token's signature, issuer and time. Whether its subject still may is for the caller to ask.
+pub async fn check(users: &Users, token: &str, now: Timestamp) -> Result<Claims, ApiError> {
+    const INVALID: ApiError = ApiError::Unauthorized("the token is not valid");
+    let header = jsonwebtoken::decode_header(token).map_err(|_| INVALID)?;
+    let kid = header.kid.ok_or(INVALID)?;
+    let keys = users.signing_keys().await?;
+    let key = keys.iter().find(|k| k.kid == kid).ok_or(INVALID)?;
+    let mut validation = Validation::new(Algorithm::HS256);
+    validation.set_issuer(&[ISSUER]);
+    // Checked below against our own clock, so that tests and replays can move it.
+    validation.validate_exp = false;
+    let claims = jsonwebtoken::decode::<Claims>(token, &DecodingKey::from_secret(key.secret.as_bytes()), &validation)
+        .map_err(|_| INVALID)?
+        .claims;
+    if claims.exp <= now.as_second() {
+        return Err(ApiError::Unauthorized("the token has expired"));
+    }
+    Ok(claims)
+}
+
+/// The newest signing key; makes the first one.
+async fn signing_key(users: &Users, now: Timestamp) -> Result<SigningKey, ApiError> {
+    if let Some(key) = users.signing_keys().await?.into_iter().next() {
+        return Ok(key);
+    }
+    rotate(users, now).await
+}
+
+/// Adds a new signing key, which signs from now on; older ones check until the last token they signed has ended.
+pub async fn rotate(users: &Users, now: Timestamp) -> Result<SigningKey, ApiError> {
+    let secret: [u8; 32] = rand::rng().random();
+    let key = SigningKey {
+        kid: uuid::Uuid::new_v4().to_string(),
+        secret: hex::encode(secret),
+        created_at: now,
+    };
+    users.add_signing_key(&key, Some(time::plus_seconds(now, (MAX_API_TOKEN_DAYS + 365) * 86_400))).await?;
+    Ok(key)
+}

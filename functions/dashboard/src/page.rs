@@ -1,0 +1,30 @@
+//! The web page, embedded in the binary: built from `web/` into `web/dist` before the crate is compiled.
+
+use axum::{
+    http::{HeaderValue, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+};
+use rust_embed::RustEmbed;
+
+#[derive(RustEmbed)]
+#[folder = "web/dist"]
+#[allow_missing = true]
+struct Page;
+
+/// Serves a file of the page; every path without a file gets the page itself, which routes by its fragment.
+pub(crate) async fn serve(uri: Uri) -> Response {
+    let path = uri.path().trim_start_matches('/');
+    let (name, file) = match Page::get(path) {
+        Some(file) if !path.is_empty() => (path, Some(file)),
+        _ if path.starts_with("assets/") => return StatusCode::NOT_FOUND.into_response(),
+        _ => ("index.html", Page::get("index.html")),
+    };
+    let Some(file) = file else {
+        return (StatusCode::NOT_FOUND, "This binary was built without the web page: run make build.\n").into_response();
+    };
+    // Vite names assets by their content, so they never change; the page itself names them and must be fresh.
+    let cache = if name.starts_with("assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
+    let mime = mime_guess::from_path(name).first_or_octet_stream();
+    let mime = HeaderValue::from_str(mime.as_ref()).unwrap_or(HeaderValue::from_static("application/octet-stream"));
+    ([(header::CONTENT_TYPE, mime), (header::CACHE_CONTROL, HeaderValue::from_static(cache))], file.data).into_response()
+}

@@ -1,0 +1,186 @@
+//! Alerts: list, detail, and what analysts say of them.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, Query, State, rejection::QueryRejection},
+};
+use sentinel_model::{Alert, AlertState, Level, Provenance, Timestamp, Verdict, alert::AlertView};
+use sentinel_search::{DocumentKind, SearchQuery};
+use sentinel_state::{
+    alerts::{ListAlerts, StoredAlert, Triage, TriageChange, TriageUpdate},
+    users::Role,
+};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+
+use super::{Body, Items, events, page_size, params};
+use crate::{Dashboard, auth::Caller, error::ApiError};
+
+/// Raw records shown with an alert.
+const SHOWN_RECORDS: usize = 20;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Params {
+    level: Option<Level>,
+    state: Option<AlertState>,
+    account: Option<String>,
+    principal: Option<String>,
+    rule: Option<String>,
+    q: Option<String>,
+    from: Option<Timestamp>,
+    to: Option<Timestamp>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+/// An alert as lists show it.
+#[derive(Serialize)]
+pub(super) struct Row<'a> {
+    #[serde(flatten)]
+    alert: AlertView<'a>,
+    state: AlertState,
+    verdict: Option<Verdict>,
+    incident_id: Option<&'a str>,
+    version: u64,
+}
+
+impl<'a> Row<'a> {
+    pub(super) fn new(stored: &'a StoredAlert, triage: &Triage) -> Self {
+        Self {
+            alert: stored.alert.to_view(),
+            state: triage.state,
+            verdict: triage.verdict,
+            incident_id: stored.incident_id.as_deref(),
+            version: triage.version,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Detail<'a> {
+    #[serde(flatten)]
+    row: Row<'a>,
+    note: Option<&'a str>,
+    history: &'a [TriageChange],
+    provenance: &'a [Provenance],
+    responses: Vec<super::responses::View>,
+    events: Vec<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Change {
+    state: Option<AlertState>,
+    /// Absent: as it is; null: none.
+    #[serde(default, deserialize_with = "present")]
+    verdict: Option<Option<Verdict>>,
+    #[serde(default, deserialize_with = "present")]
+    note: Option<Option<String>>,
+    version: u64,
+}
+
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(d).map(Some)
+}
+
+pub(super) type JsonText = ([(axum::http::HeaderName, &'static str); 1], Vec<u8>);
+
+/// Rows borrow from what was read, so they are written to text here.
+pub(super) fn json<T: Serialize>(value: &T) -> Result<JsonText, ApiError> {
+    let text = serde_json::to_vec(value).map_err(ApiError::internal)?;
+    Ok(([(axum::http::header::CONTENT_TYPE, "application/json")], text))
+}
+
+pub(super) async fn list(
+    State(app): State<Arc<Dashboard>>,
+    caller: Caller,
+    query: Result<Query<Params>, QueryRejection>,
+) -> Result<JsonText, ApiError> {
+    caller.require(Role::Viewer)?;
+    let p = params(query)?;
+    let limit = page_size(p.limit)?;
+    if let Some(words) = p.q.clone().filter(|q| !q.trim().is_empty()) {
+        return search(&app, p, words, limit).await;
+    }
+    let wanted = ListAlerts {
+        min_level: p.level,
+        state: p.state,
+        account: p.account,
+        principal: p.principal,
+        rule: p.rule,
+        from: p.from,
+        to: p.to,
+        limit,
+        cursor: p.cursor,
+    };
+    let (found, next_cursor) = app.alerts.list(&wanted).await?;
+    json(&Items { items: found.iter().map(|(a, t)| Row::new(a, t)).collect(), next_cursor })
+}
+
+/// Alerts that hold all the words, by the search index; the other filters are applied to what it finds.
+async fn search(app: &Dashboard, p: Params, words: String, limit: usize) -> Result<JsonText, ApiError> {
+    let query = SearchQuery {
+        kind: Some(DocumentKind::Alert),
+        words,
+        account: p.account,
+        principal: p.principal,
+        from: p.from,
+        to: p.to,
+        limit,
+        after: p.cursor,
+        ..SearchQuery::default()
+    };
+    let page = app.search.search(query).await?;
+    let ids: Vec<_> = page.documents.into_iter().map(|d| (d.account, d.id)).collect();
+    let mut found = app.alerts.get_all(&ids).await?;
+    found.retain(|(stored, triage)| {
+        p.level.is_none_or(|l| stored.alert.level >= l)
+            && p.state.is_none_or(|s| triage.state == s)
+            && p.rule.as_ref().is_none_or(|r| stored.alert.rule.id == *r)
+    });
+    json(&Items { items: found.iter().map(|(a, t)| Row::new(a, t)).collect(), next_cursor: page.next })
+}
+
+async fn find(app: &Dashboard, id: &str) -> Result<(StoredAlert, Triage), ApiError> {
+    app.alerts.find(id).await?.ok_or_else(|| ApiError::NotFound(format!("alert {id}")))
+}
+
+async fn detail(app: &Dashboard, stored: &StoredAlert, triage: &Triage) -> Result<JsonText, ApiError> {
+    let alert: &Alert = &stored.alert;
+    let ids = alert.first_events.iter().take(SHOWN_RECORDS).map(|e| e.id.clone()).collect();
+    json(&Detail {
+        row: Row::new(stored, triage),
+        note: triage.note.as_deref(),
+        history: &triage.history,
+        provenance: &alert.provenance,
+        responses: super::responses::of_alerts(app, &alert.account, &[&alert.alert_id]).await?,
+        events: events::raw_records(app, &alert.account, ids).await?,
+    })
+}
+
+pub(super) async fn show(
+    State(app): State<Arc<Dashboard>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<JsonText, ApiError> {
+    caller.require(Role::Viewer)?;
+    let (stored, triage) = find(&app, &id).await?;
+    detail(&app, &stored, &triage).await
+}
+
+pub(super) async fn triage(
+    State(app): State<Arc<Dashboard>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Body(change): Body<Change>,
+) -> Result<JsonText, ApiError> {
+    let by = caller.require(Role::Analyst)?.username.clone();
+    let (stored, _) = find(&app, &id).await?;
+    let update = TriageUpdate { state: change.state, verdict: change.verdict, note: change.note, by, at: app.clock.now() };
+    let triage =
+        app.alerts.set_triage(&stored.alert.account, &stored.alert.alert_id, update, change.version).await?;
+    detail(&app, &stored, &triage).await
+}
