@@ -74,7 +74,7 @@ export const decide = (responseId: string, decision: Decision, note: string) =>
   });
 
 export const searchEvents = (query: Query, signal?: Signal) =>
-  request<{ items: FoundEvent[] }>("/events", { query, signal });
+  request<Page<FoundEvent>>("/events", { query, signal });
 
 export const listUsers = (signal?: Signal) => request<{ items: Account[] }>("/users", { signal });
 

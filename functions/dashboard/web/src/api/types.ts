@@ -141,6 +141,8 @@ export interface Stats {
   responses_by_state: Partial<Record<ResponseState, number>>;
   top_principals: { principal: string; alerts: number }[];
   events_total: number;
+  /** There are more alerts than were counted: the counts are of the newest. */
+  truncated?: boolean;
 }
 
 export interface FoundEvent {

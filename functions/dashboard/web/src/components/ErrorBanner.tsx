@@ -3,13 +3,13 @@
 
 import { ApiError } from "../api/client";
 
+/** What to tell a person: the server's explanation, as a sentence. */
 export function messageOf(error: unknown): string {
-  if (error instanceof ApiError) {
-    const wait = error.retryAfter === null ? "" : ` Try again in ${waitText(error.retryAfter)}.`;
-    if (error.detail === "" || error.detail === error.title) return `${error.title}.${wait}`;
-    return `${error.title}: ${error.detail}${wait}`;
-  }
-  return error instanceof Error ? error.message : String(error);
+  if (!(error instanceof ApiError)) return error instanceof Error ? error.message : String(error);
+  const text = error.detail === "" ? error.title : error.detail;
+  const sentence = `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
+  if (error.retryAfter === null || /try again/i.test(text)) return sentence;
+  return `${sentence} Try again in ${waitText(error.retryAfter)}.`;
 }
 
 function waitText(seconds: number): string {

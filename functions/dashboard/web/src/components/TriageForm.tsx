@@ -5,7 +5,7 @@
 import { type FormEvent, useState } from "react";
 import { ApiError } from "../api/client";
 import { patchAlert } from "../api/endpoints";
-import type { AlertDetail, AlertState, Verdict } from "../api/types";
+import type { AlertDetail, AlertPatch, AlertState, Verdict } from "../api/types";
 import { useAction } from "../hooks/useAction";
 import { ErrorBanner } from "./ErrorBanner";
 import { Select } from "./Fields";
@@ -14,7 +14,12 @@ interface Draft {
   state: AlertState;
   verdict: Verdict | null;
   note: string;
-  version: number;
+}
+
+/** What is edited, beside what it was when editing began. */
+interface Edit {
+  base: AlertDetail;
+  draft: Draft;
 }
 
 const STATES: [string, string][] = [
@@ -29,11 +34,17 @@ const VERDICTS: [string, string][] = [
 ];
 
 function draftOf(alert: AlertDetail): Draft {
+  return { state: alert.state, verdict: alert.verdict, note: alert.note ?? "" };
+}
+
+/** Only what differs, so that the history tells what was really changed. */
+function patchOf({ base, draft }: Edit): AlertPatch {
+  const before = draftOf(base);
   return {
-    state: alert.state,
-    verdict: alert.verdict,
-    note: alert.note ?? "",
-    version: alert.version,
+    version: base.version,
+    ...(draft.state === before.state ? {} : { state: draft.state }),
+    ...(draft.verdict === before.verdict ? {} : { verdict: draft.verdict }),
+    ...(draft.note === before.note ? {} : { note: draft.note }),
   };
 }
 
@@ -45,27 +56,28 @@ interface Props {
 
 export function TriageForm({ alert, onSaved, onReload }: Props) {
   // Null while nothing is edited: then the form follows what polling brings.
-  const [draft, setDraft] = useState<Draft | null>(null);
+  const [editing, setEditing] = useState<Edit | null>(null);
   const [saved, setSaved] = useState(false);
   const action = useAction();
-  const shown = draft ?? draftOf(alert);
+  const shown = editing?.draft ?? draftOf(alert);
   const conflict = action.error instanceof ApiError && action.error.status === 409;
 
   const edit = (change: Partial<Draft>) => {
     setSaved(false);
-    setDraft({ ...shown, ...change });
+    setEditing({ base: editing?.base ?? alert, draft: { ...shown, ...change } });
   };
   const submit = (event: FormEvent) => {
     event.preventDefault();
+    if (editing === null) return;
     void action.run(async () => {
-      onSaved(await patchAlert(alert.alert_id, shown));
-      setDraft(null);
+      onSaved(await patchAlert(alert.alert_id, patchOf(editing)));
+      setEditing(null);
       setSaved(true);
     });
   };
   const reload = () => {
     action.clear();
-    setDraft(null);
+    setEditing(null);
     onReload();
   };
 
@@ -96,11 +108,11 @@ export function TriageForm({ alert, onSaved, onReload }: Props) {
         <button
           type="submit"
           className="button button-primary"
-          disabled={action.busy || draft === null}
+          disabled={action.busy || editing === null}
         >
           {action.busy ? "Saving…" : "Save"}
         </button>
-        {draft !== null && (
+        {editing !== null && (
           <button type="button" className="button" disabled={action.busy} onClick={reload}>
             Discard
           </button>

@@ -25,6 +25,7 @@ export function usePagedPoll<T>(
   key: string,
   idOf: (item: T) => string,
   fetchPage: (cursor: string | null, signal?: AbortSignal) => Promise<Page<T>>,
+  interval: number = POLL_MS,
 ): PagedPoll<T> {
   const [shown, setShown] = useState({ key, pages: 1 });
   const pages = shown.key === key ? shown.pages : 1;
@@ -45,7 +46,7 @@ export function usePagedPoll<T>(
       }
       return result;
     },
-    live ? POLL_MS : 0,
+    live ? interval : 0,
   );
 
   const { data, replace } = poll;

@@ -1,7 +1,10 @@
 import { describe, expect, it } from "vitest";
+import { ApiError } from "../api/client";
+import { messageOf } from "../components/ErrorBanner";
 import { response } from "../test/fixtures";
 import { tactic, technique } from "./attack";
 import { absolute, asText, principalKind, principalName, relative, span } from "./format";
+import { provenanceText } from "./provenance";
 import { allowedDecisions, headline, meaning, RESPONSE_STATES, wording } from "./responses";
 import { href, parseHash } from "./router";
 
@@ -108,5 +111,39 @@ describe("asText", () => {
     expect(asText({ new_status: "Inactive", last_used: { region: "us-east-1" }, gone: null })).toBe(
       "New status: Inactive · Last used: Region: us-east-1",
     );
+  });
+});
+
+describe("provenance", () => {
+  it.each([
+    [
+      { channel: "bus", bus: "default", account: "1", received_at: "x" },
+      "Event bus default of account 1",
+    ],
+    [
+      { channel: "object", bucket: "b", key: "k.gz", only_cloudtrail_writes: true },
+      "s3://b/k.gz (only CloudTrail writes there)",
+    ],
+    [{ channel: "object", bucket: "b", key: "k.gz", only_cloudtrail_writes: false }, "s3://b/k.gz"],
+    [{ channel: "folder", path: "day.json", received_at: "x" }, "File day.json"],
+    [{ channel: "pigeon", name: "Pia", received_at: "x" }, "Channel: pigeon · Name: Pia"],
+    ["plain", "plain"],
+  ])("%j reads %s", (provenance, expected) => {
+    expect(provenanceText(provenance)).toBe(expected);
+  });
+});
+
+describe("error messages", () => {
+  it.each([
+    [new ApiError(401, "Not logged in", "name or password is wrong"), "Name or password is wrong."],
+    [new ApiError(502, "Bad Gateway"), "Bad Gateway."],
+    [new ApiError(429, "Too many", "locked", "", 30), "Locked. Try again in 30 s."],
+    [
+      new ApiError(429, "Too many", "too many logins: try again in 30 seconds", "", 30),
+      "Too many logins: try again in 30 seconds.",
+    ],
+    [new Error("The passwords differ."), "The passwords differ."],
+  ])("%s", (error, expected) => {
+    expect(messageOf(error)).toBe(expected);
   });
 });

@@ -21,6 +21,7 @@ import { Timeline } from "../components/Timeline";
 import { TriageForm } from "../components/TriageForm";
 import { usePoll } from "../hooks/usePoll";
 import { asText } from "../lib/format";
+import { provenanceText } from "../lib/provenance";
 import { href } from "../lib/router";
 import { useUser } from "../session";
 
@@ -134,7 +135,14 @@ function factsOf(alert: AlertDetail): React.ComponentProps<typeof Facts>["facts"
     ["Rule id", <code key="rule">{alert.rule.id}</code>],
     ["Rule author", alert.rule.author],
     ["Alert id", <Copy key="id" text={alert.alert_id} what="alert id" />],
-    ["Came from", alert.provenance.map(asText).join("; ")],
+    [
+      "Came from",
+      alert.provenance.map(provenanceText).map((text) => (
+        <span key={text} className="line">
+          {text}
+        </span>
+      )),
+    ],
     [
       "Incident",
       alert.incident_id !== null && (

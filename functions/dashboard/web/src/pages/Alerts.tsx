@@ -79,7 +79,7 @@ export function AlertsPage({ query }: { query: URLSearchParams }) {
       />
       {list.loading && <Loading what="alerts" />}
       {list.items !== undefined &&
-        (list.items.length === 0 ? (
+        (list.items.length === 0 && !list.hasMore ? (
           <EmptyState title={filtered ? "No alert fits these filters." : "No alerts yet."}>
             {filtered ? (
               <a href={href(["alerts"])}>Remove all filters</a>

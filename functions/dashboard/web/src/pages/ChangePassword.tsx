@@ -58,6 +58,7 @@ export function ChangePasswordPage({ forced = false }: { forced?: boolean }) {
         onChange={setNext}
         autoComplete="new-password"
         required
+        hint="At least 15 characters. A few words are easy to remember."
       />
       <Input
         label="New password again"

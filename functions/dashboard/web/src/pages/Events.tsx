@@ -8,14 +8,15 @@ import { EmptyState } from "../components/EmptyState";
 import { ErrorBanner } from "../components/ErrorBanner";
 import { Input } from "../components/Fields";
 import { Loading } from "../components/Loading";
+import { LoadMore } from "../components/LoadMore";
 import { PageHead } from "../components/PageHead";
 import { Place, Principal } from "../components/Principal";
 import { RawRecord } from "../components/RawRecord";
 import { Time } from "../components/Time";
-import { usePoll } from "../hooks/usePoll";
+import { usePagedPoll } from "../hooks/usePagedPoll";
 import { href, replace } from "../lib/router";
 
-const LIMIT = 100;
+const PAGE = 50;
 const FIELDS = ["q", "account", "from", "to"] as const;
 type Draft = Record<(typeof FIELDS)[number], string>;
 
@@ -77,18 +78,18 @@ function SearchForm({ start }: { start: Draft }) {
 }
 
 function Results({ asked }: { asked: Draft }) {
-  const { data, error, loading, refresh } = usePoll(
+  const list = usePagedPoll(
     `events?${JSON.stringify(asked)}`,
-    (signal) =>
-      searchEvents(
-        { ...asked, from: asUtc(asked.from), to: asUtc(asked.to), limit: LIMIT },
-        signal,
-      ),
+    (event: FoundEvent) => event.event_id,
+    (cursor, signal) => {
+      const query = { ...asked, from: asUtc(asked.from), to: asUtc(asked.to), limit: PAGE, cursor };
+      return searchEvents(query, signal);
+    },
     0,
   );
-  if (loading) return <Loading what="events" />;
-  if (data === undefined) return <ErrorBanner error={error} onRetry={refresh} />;
-  if (data.items.length === 0) {
+  if (list.loading) return <Loading what="events" />;
+  if (list.items === undefined) return <ErrorBanner error={list.error} onRetry={list.refresh} />;
+  if (list.items.length === 0 && !list.hasMore) {
     return (
       <EmptyState title="No event fits.">
         The search looks for whole words in the stored CloudTrail records.
@@ -97,16 +98,13 @@ function Results({ asked }: { asked: Draft }) {
   }
   return (
     <>
-      <p className="muted" role="status">
-        {data.items.length === LIMIT
-          ? `The first ${LIMIT} events. Narrow the search to see others.`
-          : `${data.items.length} found.`}
-      </p>
+      <ErrorBanner error={list.error} onRetry={list.loadMore} stale />
       <ul className="cards">
-        {data.items.map((event) => (
+        {list.items.map((event) => (
           <Found key={event.event_id} event={event} />
         ))}
       </ul>
+      <LoadMore list={list} one="event" />
     </>
   );
 }

@@ -79,7 +79,7 @@ export function IncidentsPage({ query }: { query: URLSearchParams }) {
       <ErrorBanner error={list.error} onRetry={list.refresh} stale={list.items !== undefined} />
       {list.loading && <Loading what="incidents" />}
       {list.items !== undefined &&
-        (list.items.length === 0 ? (
+        (list.items.length === 0 && !list.hasMore ? (
           <EmptyState
             title={level === "" ? "No incidents." : "No incident is of this level or above."}
           />

@@ -140,6 +140,7 @@ function Tiles({ stats, health }: { stats: Stats; health: Health | undefined }) 
             <LevelCount key={level} level={level} amount={stats.alerts_by_level[level] ?? 0} />
           ))}
         </ul>
+        {stats.truncated === true && <p className="muted">Of the newest alerts only.</p>}
       </section>
     </div>
   );

@@ -91,7 +91,7 @@ export function ResponsesPage({ query }: { query: URLSearchParams }) {
       <ErrorBanner error={list.error} onRetry={list.refresh} stale={list.items !== undefined} />
       {list.loading && <Loading what="responses" />}
       {list.items !== undefined &&
-        (list.items.length === 0 ? (
+        (list.items.length === 0 && !list.hasMore ? (
           <EmptyState title={state === "" ? "No responses yet." : "No response is in this state."}>
             {state !== "" && <a href={href(["responses"])}>Show all</a>}
           </EmptyState>

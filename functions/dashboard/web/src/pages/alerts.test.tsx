@@ -66,6 +66,15 @@ describe("the alerts list", () => {
     expect(server.to("GET /alerts").filter((call) => call.query.has("cursor"))).toHaveLength(1);
   });
 
+  it("offers to search on when a page holds nothing that fits", async () => {
+    const { person } = visit("#/alerts?q=x&level=high", {
+      "GET /alerts": ({ query }) =>
+        query.get("cursor") === "c1" ? page([alert()]) : page([], "c1"),
+    });
+    await person.click(await screen.findByRole("button", { name: "Load more" }));
+    await screen.findByText("CloudTrail logging stopped");
+  });
+
   it("shows an error with a way to try again", async () => {
     const { server, person } = visit("#/alerts", {
       "GET /alerts": problem(503, "Store is busy", "No answer within 5 s."),
@@ -125,6 +134,19 @@ describe("an alert", () => {
     await screen.findByText("Saved.");
     expect(server.to("PATCH /alerts/al-1").map((call) => call.body)).toEqual([
       { state: "closed", verdict: "false_positive", note: "planned work", version: 3 },
+    ]);
+  });
+
+  it("sends only what was changed", async () => {
+    const { server, person } = visit("#/alerts/al-1", {
+      "GET /alerts/al-1": { body: alertDetail({ verdict: "true_positive" }) },
+      "PATCH /alerts/al-1": { body: alertDetail({ version: 4 }) },
+    });
+    await person.selectOptions(await screen.findByLabelText("Verdict"), "");
+    await person.click(screen.getByRole("button", { name: "Save" }));
+    await screen.findByText("Saved.");
+    expect(server.to("PATCH /alerts/al-1").map((call) => call.body)).toEqual([
+      { verdict: null, version: 3 },
     ]);
   });
 

@@ -45,9 +45,9 @@ describe("an incident", () => {
       "GET /incidents/in-1": {
         body: incidentDetail({
           alerts: [
-            at("third", "2026-01-02T03:30:00Z"),
-            at("first", "2026-01-02T03:00:00+01:00"),
-            at("second", "2026-01-02T03:10:00Z"),
+            at("b-third", "2026-01-02T03:30:00Z"),
+            at("c-first", "2026-01-02T03:00:00+01:00"),
+            at("a-second", "2026-01-02T03:10:00Z"),
           ],
           alert_count: 3,
           responses: [response({ state: "contained" })],
@@ -56,9 +56,9 @@ describe("an incident", () => {
     });
     const timeline = within(await screen.findByRole("list", { name: /oldest first/ }));
     expect(timeline.getAllByRole("link").map((link) => link.textContent)).toEqual([
-      "first",
-      "second",
-      "third",
+      "c-first",
+      "a-second",
+      "b-third",
     ]);
     expect(
       screen.getByText("Deactivated access key AKIAIOSFODNN7EXAMPLE of ci-deploy"),
@@ -69,7 +69,7 @@ describe("an incident", () => {
 
 describe("the event search", () => {
   it("asks with times read as UTC, only when told to", async () => {
-    const { server, person } = visit("#/events", { "GET /events": { body: { items: [] } } });
+    const { server, person } = visit("#/events", { "GET /events": page([]) });
     await screen.findByText("No event fits.");
     await person.type(screen.getByLabelText("Text"), "StopLogging");
     expect(server.to("GET /events")).toHaveLength(1);

@@ -128,6 +128,7 @@ describe("banners", () => {
 
   it("says that the account is simulated, on the sign-in too", async () => {
     visit("", { "GET /health": { body: health({ simulated_account: true }) } }, null);
+    expect(shown()).toBe(false);
     await waitFor(() => expect(shown()).toBe(true));
   });
 

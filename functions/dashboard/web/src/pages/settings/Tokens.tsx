@@ -102,7 +102,7 @@ function NewToken({ onCreated }: { onCreated: () => void }) {
           label="Valid for (days)"
           type="number"
           min={1}
-          max={3650}
+          max={365}
           value={days}
           onChange={setDays}
           required

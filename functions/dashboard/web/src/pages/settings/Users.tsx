@@ -142,7 +142,7 @@ function NewUser({ onCreated }: { onCreated: () => void }) {
           onChange={edit("password")}
           autoComplete="new-password"
           required
-          hint="Must be changed at the first sign-in."
+          hint="At least 15 characters. It must be changed at the first sign-in."
         />
         <Input
           label="AWS principals (ARNs)"
