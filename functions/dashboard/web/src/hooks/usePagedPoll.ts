@@ -41,7 +41,11 @@ export function usePagedPoll<T>(
     key,
     async (signal) => {
       let result = await fetchPage(null, signal);
-      for (let page = 1; page < wanted.current.pages && result.next_cursor !== null; page += 1) {
+      for (
+        let page = 1;
+        page < wanted.current.pages && typeof result.next_cursor === "string";
+        page += 1
+      ) {
         result = append(result, await fetchPage(result.next_cursor, signal), idOf);
       }
       return result;
@@ -51,7 +55,7 @@ export function usePagedPoll<T>(
 
   const { data, replace } = poll;
   const loadMore = useCallback(async () => {
-    if (data === undefined || data.next_cursor === null) return;
+    if (typeof data?.next_cursor !== "string") return;
     setMore({ key, busy: true });
     try {
       const next = await fetchPage(data.next_cursor);
@@ -70,7 +74,8 @@ export function usePagedPoll<T>(
     items: data?.items,
     error: poll.error ?? current.error,
     loading: poll.loading,
-    hasMore: data !== undefined && data.next_cursor !== null,
+    // A server that has no pages may leave the cursor out.
+    hasMore: typeof data?.next_cursor === "string",
     loadingMore: current.busy,
     live,
     loadMore: () => void loadMore(),
