@@ -6,8 +6,12 @@
 //! again, and after too many receives goes to the dead-letter queue.
 
 pub mod clock;
+pub mod codec;
+pub mod lease;
+pub mod outbox;
 pub mod queue;
 pub mod timer;
+pub mod worker;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use queue::{Message, Outcome, Outgoing, Queue, QueueDepth, QueueError, Stage};

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub const MAX_BODY_BYTES: usize = 1_000_000;
 /// Most messages in one send, receive or delete.
 pub const MAX_BATCH: usize = 10;
+/// Longest delay of a message in seconds.
+pub const MAX_DELAY_SECONDS: u32 = 900;
 /// Receives after which a message goes to the dead-letter queue.
 pub const MAX_RECEIVES: u32 = 5;
 
@@ -44,7 +46,7 @@ impl Stage {
 pub struct Outgoing {
     /// Text, at most [`MAX_BODY_BYTES`].
     pub body: String,
-    /// Seconds before it can be received (0 to 900).
+    /// Seconds before it can be received (0 to [`MAX_DELAY_SECONDS`]).
     pub delay_seconds: u32,
 }
 
@@ -90,18 +92,43 @@ pub struct QueueDepth {
     pub dead: u64,
 }
 
-/// What can go wrong with a queue. All of it is worth another try but [`TooLarge`](Self::TooLarge).
+/// What can go wrong with a queue. Only [`Store`](Self::Store) is worth another try.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
-    /// A body is over the limit; nothing of the batch was sent.
-    #[error("message of {0} bytes is over the limit of {MAX_BODY_BYTES}")]
+    /// A batch's bodies are together over the limit; nothing of it was sent.
+    #[error("messages of {0} bytes are over the limit of {MAX_BODY_BYTES}")]
     TooLarge(usize),
     /// A batch has no or too many entries.
     #[error("a batch takes 1 to {MAX_BATCH} messages, not {0}")]
     BatchSize(usize),
+    /// A delay is over the limit.
+    #[error("a message can be delayed by 0 to {MAX_DELAY_SECONDS} seconds, not {0}")]
+    Delay(u32),
     /// The queue itself failed.
     #[error("the queue failed: {0}")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl QueueError {
+    /// Wraps an adapter's own error.
+    pub fn store(e: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Store(Box::new(e))
+    }
+}
+
+/// Checks a batch against the limits that every queue has; adapters call it first.
+pub fn check_batch(batch: &[Outgoing]) -> Result<(), QueueError> {
+    if batch.is_empty() || batch.len() > MAX_BATCH {
+        return Err(QueueError::BatchSize(batch.len()));
+    }
+    if let Some(message) = batch.iter().find(|m| m.delay_seconds > MAX_DELAY_SECONDS) {
+        return Err(QueueError::Delay(message.delay_seconds));
+    }
+    let bytes = batch.iter().map(|m| m.body.len()).sum();
+    if bytes > MAX_BODY_BYTES {
+        return Err(QueueError::TooLarge(bytes));
+    }
+    Ok(())
 }
 
 /// Durable queues, one a stage.

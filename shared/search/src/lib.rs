@@ -42,7 +42,9 @@ pub struct Document {
 pub struct SearchQuery {
     /// Which kind; `None`: all.
     pub kind: Option<DocumentKind>,
-    /// Words that must all occur (prefixes count); empty: everything. Never a syntax error: the words are taken literally.
+    /// Words that must all occur (prefixes count); empty: everything. Never a syntax error: the words are
+    /// taken literally, without regard to case. Words end at white space; a name with other marks in it, as
+    /// an ARN, an address or a part of them, is looked for as it stands.
     pub words: String,
     /// Only this account.
     pub account: Option<String>,
@@ -75,6 +77,9 @@ pub enum SearchError {
     /// A cursor that this index did not give.
     #[error("bad cursor")]
     BadCursor,
+    /// More than 100 ids were asked for.
+    #[error("a search takes at most 100 ids, not {0}")]
+    TooManyIds(usize),
     /// The index itself failed.
     #[error("the search index failed: {0}")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -5,6 +5,17 @@
 //! pass [`conformance`]. What the stages read and write are the typed stores over it: [`alerts`],
 //! [`incidents`], [`lineage`], [`responses`], [`users`].
 
+pub mod lineage;
+pub mod incidents;
+pub mod alerts;
+pub mod responses;
+pub mod conformance;
 pub mod table;
+pub mod users;
 
 pub use table::{Condition, Index, IndexKey, Item, Key, Page, Put, Query, SkRange, Table, TableError, Write};
+
+/// A time as text of fixed width, so that sort keys of text sort by time (milliseconds; RFC 3339).
+pub fn sort_time(time: sentinel_model::Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}

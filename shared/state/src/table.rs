@@ -4,6 +4,8 @@
 //! is all or nothing over at most 100 items; expired items are absent at once, though the store may
 //! delete them later; indexes may lag behind by a moment on AWS, so nothing that must be exact reads them.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use sentinel_model::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
@@ -13,6 +15,15 @@ use serde_json::Value;
 pub const MAX_WRITES: usize = 100;
 /// Largest body of an item in bytes: `DynamoDB`'s 400 KB less room for keys and attributes.
 pub const MAX_BODY_BYTES: usize = 380 * 1024;
+
+/// Most bytes of one [`Table::write`]'s bodies together (`TransactWriteItems` takes 4 MB, keys included).
+pub const MAX_WRITE_BYTES: usize = 3_800_000;
+/// Most keys one [`Table::get_many`] takes (`BatchGetItem`'s limit).
+pub const MAX_KEYS: usize = 100;
+/// Longest partition key in bytes, of the table or an index (`DynamoDB` Developer Guide, "Quotas").
+pub const MAX_PK_BYTES: usize = 2048;
+/// Longest sort key in bytes, of the table or an index.
+pub const MAX_SK_BYTES: usize = 1024;
 
 /// The key of an item.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,9 +73,10 @@ pub struct Item {
     pub key: Key,
     /// Its body, a JSON object.
     pub body: Value,
-    /// Counts the writes of this item: 1 when new. What [`Condition::Version`] compares.
+    /// Counts the writes of this item: 1 when new, or greater where an expired item stood in its place.
+    /// What [`Condition::Version`] compares.
     pub version: u64,
-    /// When it ceases to exist.
+    /// When it ceases to exist, to the millisecond.
     pub expires_at: Option<Timestamp>,
 }
 
@@ -150,6 +162,16 @@ pub enum Write {
     Check(Key, Condition),
 }
 
+impl Write {
+    /// The key of the item that it writes or checks.
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Put(put) => &put.key,
+            Self::Delete(key, _) | Self::Check(key, _) => key,
+        }
+    }
+}
+
 /// Bounds on the sort key, both ends included.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SkRange {
@@ -157,7 +179,7 @@ pub enum SkRange {
     All,
     /// Those that begin with this.
     Prefix(String),
-    /// Those between these, ends included.
+    /// Those between these, ends included; none when they are the wrong way round.
     Between(String, String),
 }
 
@@ -250,16 +272,72 @@ impl TableError {
     }
 }
 
+/// Checks a transaction against the limits that every table has, and gives the JSON text of each put's body
+/// by position (`None` for other writes). Adapters call it first.
+pub fn check_writes(writes: &[Write]) -> Result<Vec<Option<String>>, TableError> {
+    if writes.len() > MAX_WRITES {
+        return Err(TableError::BadRequest(format!("{} writes, over the limit of {MAX_WRITES}", writes.len())));
+    }
+    let mut seen = HashSet::with_capacity(writes.len());
+    let mut bodies = Vec::with_capacity(writes.len());
+    let mut bytes = 0;
+    for write in writes {
+        let key = write.key();
+        check_key(&key.pk, &key.sk)?;
+        if !seen.insert(key) {
+            return Err(TableError::BadRequest(format!("item {}/{} twice in one transaction", key.pk, key.sk)));
+        }
+        let body = match write {
+            Write::Put(put) => Some(check_put(put)?),
+            Write::Delete(..) | Write::Check(..) => None,
+        };
+        bytes += body.as_ref().map_or(0, String::len);
+        bodies.push(body);
+    }
+    if bytes > MAX_WRITE_BYTES {
+        return Err(TableError::BadRequest(format!("transaction of {bytes} bytes, over {MAX_WRITE_BYTES}")));
+    }
+    Ok(bodies)
+}
+
+fn check_put(put: &Put) -> Result<String, TableError> {
+    let name = || format!("{}/{}", put.key.pk, put.key.sk);
+    for index in [&put.index_one, &put.index_two].into_iter().flatten() {
+        check_key(&index.pk, &index.sk)?;
+    }
+    if !put.body.is_object() {
+        return Err(TableError::BadRequest(format!("the body of {} is no object", name())));
+    }
+    let text = put.body.to_string();
+    if text.len() > MAX_BODY_BYTES {
+        let bytes = text.len();
+        return Err(TableError::BadRequest(format!("{} has {bytes} bytes, over {MAX_BODY_BYTES}", name())));
+    }
+    Ok(text)
+}
+
+fn check_key(pk: &str, sk: &str) -> Result<(), TableError> {
+    if (1..=MAX_PK_BYTES).contains(&pk.len()) && (1..=MAX_SK_BYTES).contains(&sk.len()) {
+        return Ok(());
+    }
+    Err(TableError::BadRequest(format!(
+        "keys have 1 to {MAX_PK_BYTES} and 1 to {MAX_SK_BYTES} bytes, not {} and {}",
+        pk.len(),
+        sk.len()
+    )))
+}
+
 /// A table of items.
 #[async_trait]
 pub trait Table: Send + Sync {
     /// The item under a key, unless absent or expired. Strongly consistent.
     async fn get(&self, key: &Key) -> Result<Option<Item>, TableError>;
 
-    /// The items under these keys (at most 100), in no order, absent and expired ones left out.
+    /// The items under these keys (at most [`MAX_KEYS`]), in no order, each once, absent and expired ones left out.
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Item>, TableError>;
 
-    /// Carries out all writes or none. At most [`MAX_WRITES`], each key once.
+    /// Carries out all writes or none. At most [`MAX_WRITES`], each key once;
+    /// no writes are no error.
     async fn write(&self, writes: Vec<Write>) -> Result<(), TableError>;
 
     /// Items of one partition in order of their sort key.

@@ -1,0 +1,110 @@
+//! The metrics: their names, what they mean, and one function for each way of counting, so that no stage
+//! spells a name or a label by itself.
+//!
+//! Counting costs next to nothing where no recorder is installed.
+
+use ::metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
+
+/// Events accepted by ingest.
+pub const EVENTS: &str = "sentinel_events_total";
+/// Seconds from an event's time to its arrival.
+pub const EVENT_DELAY: &str = "sentinel_event_delay_seconds";
+/// Alerts raised, by `level`.
+pub const ALERTS: &str = "sentinel_alerts_total";
+/// Failures that will be tried again or were given up, by `stage`.
+pub const ERRORS: &str = "sentinel_errors_total";
+/// Seconds that models took for a batch of events.
+pub const MODEL_TIME: &str = "sentinel_model_seconds";
+/// Pieces of input that are no record.
+pub const MALFORMED: &str = "sentinel_malformed_total";
+/// Copies of a record that was there already.
+pub const DUPLICATES: &str = "sentinel_duplicates_total";
+/// Records with a known id and other content.
+pub const CONFLICTING: &str = "sentinel_conflicting_total";
+/// Records set aside because their account is not the one that sent them.
+pub const SET_ASIDE: &str = "sentinel_set_aside_total";
+/// Containment actions, by `kind` and `state`.
+pub const ACTIONS: &str = "sentinel_actions_total";
+/// Notifications, by `channel` and `outcome`.
+pub const NOTIFICATIONS: &str = "sentinel_notifications_total";
+
+/// Every metric: name, whether it is a histogram of seconds (else a counter), meaning.
+pub const ALL: [(&str, bool, &str); 11] = [
+    (EVENTS, false, "Events accepted by ingest."),
+    (EVENT_DELAY, true, "Seconds from an event's time to its arrival at ingest."),
+    (ALERTS, false, "Alerts raised, by level."),
+    (ERRORS, false, "Failures, by stage."),
+    (MODEL_TIME, true, "Seconds that models took for a batch of events."),
+    (MALFORMED, false, "Pieces of input that are no record."),
+    (DUPLICATES, false, "Copies of a record that was there already."),
+    (CONFLICTING, false, "Records with a known id and other content."),
+    (SET_ASIDE, false, "Records whose account is not the one that delivered them."),
+    (ACTIONS, false, "Containment actions, by kind and state."),
+    (NOTIFICATIONS, false, "Notifications, by channel and outcome."),
+];
+
+/// Tells the recorder what each metric means. Called when one is installed.
+pub fn describe() {
+    for (name, seconds, meaning) in ALL {
+        if seconds {
+            describe_histogram!(name, Unit::Seconds, meaning);
+        } else {
+            describe_counter!(name, meaning);
+        }
+    }
+}
+
+/// Counts accepted events.
+pub fn events(count: u64) {
+    counter!(EVENTS).increment(count);
+}
+
+/// Records how late an event came, in seconds.
+pub fn event_delay(seconds: f64) {
+    histogram!(EVENT_DELAY).record(seconds);
+}
+
+/// Counts a raised alert.
+pub fn alert(level: &str) {
+    counter!(ALERTS, "level" => level.to_owned()).increment(1);
+}
+
+/// Counts a failure of a stage.
+pub fn error(stage: &str) {
+    counter!(ERRORS, "stage" => stage.to_owned()).increment(1);
+}
+
+/// Records how long models took for a batch, in seconds.
+pub fn model_time(seconds: f64) {
+    histogram!(MODEL_TIME).record(seconds);
+}
+
+/// Counts malformed pieces of input.
+pub fn malformed(count: u64) {
+    counter!(MALFORMED).increment(count);
+}
+
+/// Counts duplicates.
+pub fn duplicates(count: u64) {
+    counter!(DUPLICATES).increment(count);
+}
+
+/// Counts conflicting records.
+pub fn conflicting(count: u64) {
+    counter!(CONFLICTING).increment(count);
+}
+
+/// Counts records set aside.
+pub fn set_aside(count: u64) {
+    counter!(SET_ASIDE).increment(count);
+}
+
+/// Counts a containment action that reached a state.
+pub fn action(kind: &str, state: &str) {
+    counter!(ACTIONS, "kind" => kind.to_owned(), "state" => state.to_owned()).increment(1);
+}
+
+/// Counts a notification and how it ended.
+pub fn notification(channel: &str, outcome: &str) {
+    counter!(NOTIFICATIONS, "channel" => channel.to_owned(), "outcome" => outcome.to_owned()).increment(1);
+}
