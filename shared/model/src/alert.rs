@@ -16,6 +16,13 @@ pub const MEMBER_CAP: u64 = 10_000;
 pub const SHOWN_EVENTS: usize = 100;
 /// Addresses, keys or agents kept as indicators, each.
 pub const INDICATOR_CAP: usize = 100;
+/// Access keys of which an alert remembers uses: long-term keys (`AKIA`) sort before temporary ones (`ASIA`),
+/// and the smallest are kept.
+pub const KEY_CAP: usize = 20;
+/// Latest uses remembered of each key.
+pub const USES_PER_KEY: usize = 10;
+/// Copies remembered of each use, those that the account itself recorded first.
+pub const COPIES_PER_USE: usize = 4;
 /// Window of a rule that names none, in minutes.
 pub const DEFAULT_WINDOW_MINUTES: u32 = 60;
 
@@ -151,6 +158,66 @@ pub struct AttestedUse {
     pub time: Timestamp,
     /// The copies seen: their channels say whether the account itself recorded it, and how old it was when it came.
     pub provenance: Vec<Provenance>,
+}
+
+/// What kind of action an event was, for the event-type multiplier of the score.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActionClass {
+    /// A read that was refused or failed.
+    FailedRead,
+    /// A change that was refused or failed.
+    FailedChange,
+    /// A read.
+    Read,
+    /// A sign-in or a session taken on.
+    SignIn,
+    /// A change of a resource.
+    ResourceChange,
+    /// A change of credentials or privileges.
+    CredentialChange,
+    /// A change that hides what is done: logging, monitoring, detection.
+    DefenceEvasion,
+    /// Data destroyed, locked away or given out of the account.
+    DataLoss,
+}
+
+/// What threat intelligence says of an indicator, the worst last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reputation {
+    /// Seen in doubtful company.
+    Suspicious,
+    /// Belongs to attackers.
+    KnownBad,
+}
+
+/// One thing that threat intelligence says about an alert's indicators.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct IntelFinding {
+    /// What it says.
+    pub reputation: Reputation,
+    /// The indicator's kind in words: `address`, `access key`, `user agent`, `principal`.
+    pub kind: String,
+    /// The indicator as it was seen.
+    pub indicator: String,
+    /// Who says so.
+    pub source: String,
+}
+
+/// What an alert's score and reasons rest on, kept beside it so that it can grow in any order.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ScoreBasis {
+    /// Highest calibrated score of a model among the members.
+    pub model_score: Option<f64>,
+    /// The gravest kind of action among the members, with the operation (the first by name of that kind).
+    pub gravest: Option<(ActionClass, String)>,
+    /// What threat intelligence says, the worst first.
+    pub findings: Vec<IntelFinding>,
+    /// Whether the last lookup failed, so that findings may be missing.
+    pub lookup_failed: bool,
+    /// Sentences that detections gave.
+    pub reasons: BTreeSet<String>,
 }
 
 /// Where an analyst stands with an alert.
