@@ -4,6 +4,12 @@
 //! successful events show. Sigma rules look at the raw record under its own field names; models look at
 //! behaviour through the [`scorer`] port. This crate knows neither queue product nor cloud SDK.
 
+mod dispatch;
+mod program;
+pub mod rules;
 pub mod scorer;
+mod view;
 
+pub use dispatch::DispatchStats;
+pub use rules::{LoadError, LoadOptions, LoadReport, Refused, RuleIndex, RuleMeta, RuleSet, SharedRules};
 pub use scorer::{Scored, Scorer, ScorerError};

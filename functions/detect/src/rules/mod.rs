@@ -1,0 +1,174 @@
+//! Rule sets: Sigma rules loaded, compiled and ready to be matched.
+//!
+//! In: our pack, which is part of the binary, and folders of operators' rules. Out: a [`RuleSet`] that says
+//! which rules a record matches, and a [`LoadReport`] of what was refused and why. A set never changes;
+//! to reload, a new one is made and swapped in ([`SharedRules`]).
+
+mod document;
+mod load;
+mod locate;
+mod meta;
+mod pack;
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rsigma_eval::CompiledRule;
+use sonic_rs::Value;
+
+pub use load::{LoadError, LoadOptions, LoadReport, Refused};
+pub use meta::RuleMeta;
+pub(crate) use pack::files as pack_files;
+
+use crate::{
+    dispatch::{Dispatch, DispatchStats, Placement},
+    program::{Program, TooLarge},
+};
+
+/// A rule's place in its set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RuleIndex(u32);
+
+#[derive(Debug)]
+struct Rule {
+    meta: RuleMeta,
+    /// `None` for a rule of another log source: loaded and listed, never evaluated.
+    program: Option<Program>,
+    /// What rsigma itself would run, to compare with.
+    #[cfg(test)]
+    plain: CompiledRule,
+}
+
+/// Rules ready to be matched.
+#[derive(Debug, Default)]
+pub struct RuleSet {
+    rules: Vec<Rule>,
+    dispatch: Dispatch,
+    stats: DispatchStats,
+}
+
+impl RuleSet {
+    /// Our own pack alone. It is part of the binary and checked when it is built.
+    pub fn default_pack() -> Self {
+        let mut loader = load::Loader::default();
+        loader.default_pack();
+        loader.finish().0
+    }
+
+    /// Loads what the options name. What is refused is in the report; the rest is loaded.
+    pub fn load(options: &LoadOptions) -> Result<(Self, LoadReport), LoadError> {
+        let mut loader = load::Loader::default();
+        if options.default_rules {
+            loader.default_pack();
+        }
+        for dir in &options.dirs {
+            loader.path(dir)?;
+        }
+        Ok(loader.finish())
+    }
+
+    /// Which rules a record (a CloudTrail record, parsed) matches: `hits` is cleared and filled, in the
+    /// set's order. Allocates nothing for most records that match no rule.
+    pub fn matches(&self, record: &Value, hits: &mut Vec<RuleIndex>) {
+        hits.clear();
+        let skipped = |number: u32| self.rules[number as usize].program.is_none();
+        self.dispatch.candidates(record, skipped, |number| {
+            if self.rules[number as usize].program.as_ref().is_some_and(|p| p.matches(record)) {
+                hits.push(RuleIndex(number));
+            }
+        });
+        hits.sort_unstable();
+    }
+
+    /// What is known of a rule. The index must be of this set.
+    pub fn meta(&self, index: RuleIndex) -> &RuleMeta {
+        &self.rules[index.0 as usize].meta
+    }
+
+    /// All rules in order, those of other log sources included.
+    pub fn iter(&self) -> impl Iterator<Item = (RuleIndex, &RuleMeta)> {
+        (0..).map(RuleIndex).zip(self.rules.iter().map(|r| &r.meta))
+    }
+
+    /// How many rules are loaded.
+    pub fn len(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// Whether no rule is loaded.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// How rules are found for a record, for benchmarks and the curious.
+    pub fn dispatch_stats(&self) -> DispatchStats {
+        self.stats
+    }
+
+    /// Adds a compiled rule.
+    fn push(&mut self, meta: RuleMeta, compiled: &CompiledRule) -> Result<(), TooLarge> {
+        let program = if meta.evaluated {
+            let program = Program::new(compiled)?;
+            let placement = self.dispatch.insert(compiled);
+            *match placement {
+                Placement::EventName => &mut self.stats.by_event_name,
+                Placement::EventSource => &mut self.stats.by_event_source,
+                Placement::Always => &mut self.stats.always,
+            } += 1;
+            Some(program)
+        } else {
+            self.dispatch.skip();
+            None
+        };
+        self.rules.push(Rule {
+            meta,
+            program,
+            #[cfg(test)]
+            plain: compiled.clone(),
+        });
+        Ok(())
+    }
+
+    /// rsigma's own verdict on a record, for differential tests.
+    #[cfg(test)]
+    pub(crate) fn plain_matches(&self, record: &serde_json::Value) -> Vec<RuleIndex> {
+        let event = rsigma_eval::JsonEvent::borrow(record);
+        (0..)
+            .map(RuleIndex)
+            .zip(&self.rules)
+            .filter(|(_, r)| r.program.is_some() && rsigma_eval::evaluate_rule(&r.plain, &event).is_some())
+            .map(|(i, _)| i)
+            .collect()
+    }
+}
+
+/// The rule set in force, which can be replaced while others match with the old one.
+#[derive(Debug, Default)]
+pub struct SharedRules(RwLock<Arc<RuleSet>>);
+
+impl SharedRules {
+    /// Starts with a set.
+    pub fn new(rules: RuleSet) -> Self {
+        Self(RwLock::new(Arc::new(rules)))
+    }
+
+    /// The set in force now.
+    pub fn current(&self) -> Arc<RuleSet> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts a set in force.
+    pub fn replace(&self, rules: RuleSet) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+    }
+
+    /// Loads anew and puts the result in force, unless a folder cannot be read or nothing at all was
+    /// loaded: then the old set stays.
+    pub fn reload(&self, options: &LoadOptions) -> Result<LoadReport, LoadError> {
+        let (rules, report) = RuleSet::load(options)?;
+        if rules.is_empty() && !report.refused.is_empty() {
+            return Err(LoadError::AllRefused(report.refused.len()));
+        }
+        self.replace(rules);
+        Ok(report)
+    }
+}

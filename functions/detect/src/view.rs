@@ -1,0 +1,308 @@
+//! How rules see a record: field lookup over a parsed JSON value with CloudTrail's corners.
+//!
+//! In: a record parsed by sonic-rs, and field names as rules write them. Out: the values that matchers
+//! compare. What is particular here, against a plain JSON view:
+//!
+//! - an absent field and a null one are the same to a rule (success is an *absent* `errorCode`);
+//! - an array in the middle of a path, or at its end, stands for any of its elements;
+//! - an object is its compact JSON text, so `requestParameters|contains` works as in a log search;
+//! - a key that itself contains dots is found at any depth (`attributes.accounts.google.com:aud`);
+//! - numbers and booleans compare as text too, and integers beyond `i64` keep all their digits;
+//! - the case of field names counts.
+
+use std::borrow::Cow;
+
+use rsigma_eval::{Event, EventValue};
+use rsigma_parser::fieldpath::{first_unescaped, unescape_brackets};
+use sonic_rs::{JsonContainerTrait, JsonType, JsonValueTrait, Value};
+
+/// Nesting beyond which a record is not searched. Ingest refuses records nested deeper than this.
+const MAX_DEPTH: usize = 64;
+
+/// A field name as a rule writes it, taken apart once.
+#[derive(Debug, Clone)]
+pub(crate) struct FieldPath {
+    steps: Box<[Step]>,
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// A key of an object, and all of the path from here on, which may be one key with dots in it.
+    Key { name: Box<str>, rest: Option<Box<str>> },
+    /// A position in an array (`name[0]`, negative from the end).
+    Index(i64),
+}
+
+/// What stands in a record under a field name.
+#[derive(Debug)]
+pub(crate) enum Found<'a> {
+    /// Nothing.
+    Absent,
+    /// One value.
+    One(&'a Value),
+    /// Several, because the path crosses an array.
+    Many(Vec<&'a Value>),
+}
+
+impl FieldPath {
+    /// Takes a field name apart: dots separate keys, `[N]` is a position, `\[` a literal bracket.
+    pub(crate) fn parse(path: &str) -> Self {
+        let mut steps = Vec::new();
+        let mut rest = path;
+        loop {
+            let (segment, tail) = match rest.split_once('.') {
+                Some((segment, tail)) => (segment, Some(tail)),
+                None => (rest, None),
+            };
+            let flat = tail.map(|_| Box::from(rest));
+            let indexes = first_unescaped(segment, b'[').and_then(|at| Some((at, parse_indexes(&segment[at..])?)));
+            match indexes {
+                Some((at, indexes)) => {
+                    if at > 0 {
+                        steps.push(Step::Key { name: unescape_brackets(&segment[..at]).into(), rest: flat });
+                    }
+                    steps.extend(indexes.into_iter().map(Step::Index));
+                }
+                None => steps.push(Step::Key { name: unescape_brackets(segment).into(), rest: flat }),
+            }
+            match tail {
+                Some(tail) => rest = tail,
+                None => return Self { steps: steps.into() },
+            }
+        }
+    }
+
+    /// Looks the field up. Allocates only when the path crosses an array with several matches.
+    pub(crate) fn find<'a>(&self, record: &'a Value) -> Found<'a> {
+        let mut found = Found::Absent;
+        walk(record, &self.steps, MAX_DEPTH, &mut found);
+        found
+    }
+}
+
+/// Reads `[0]` or `[0][-1]`; `None` when it is something else, which is then part of a key.
+fn parse_indexes(text: &str) -> Option<Vec<i64>> {
+    let mut indexes = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (number, tail) = rest.strip_prefix('[')?.split_once(']')?;
+        indexes.push(number.parse().ok()?);
+        rest = tail;
+    }
+    Some(indexes)
+}
+
+fn walk<'a>(value: &'a Value, steps: &[Step], depth: usize, found: &mut Found<'a>) {
+    let Some((step, rest)) = steps.split_first() else {
+        return found.push(value);
+    };
+    if depth == 0 {
+        return;
+    }
+    match step {
+        Step::Key { name, rest: flat } => {
+            if let Some(object) = value.as_object() {
+                if let Some(inner) = flat.as_deref().and_then(|flat| object.get(&flat)) {
+                    return found.push(inner);
+                }
+                if let Some(inner) = object.get(&&**name) {
+                    walk(inner, rest, depth - 1, found);
+                }
+            } else if let Some(items) = value.as_array() {
+                for item in items.iter() {
+                    walk(item, steps, depth - 1, found);
+                }
+            }
+        }
+        Step::Index(index) => {
+            let Some(items) = value.as_array() else { return };
+            let at = if *index >= 0 {
+                usize::try_from(*index).ok()
+            } else {
+                usize::try_from(index.unsigned_abs()).ok().and_then(|back| items.len().checked_sub(back))
+            };
+            if let Some(item) = at.and_then(|at| items.iter().nth(at)) {
+                walk(item, rest, depth - 1, found);
+            }
+        }
+    }
+}
+
+impl<'a> Found<'a> {
+    fn push(&mut self, value: &'a Value) {
+        match self {
+            Self::Absent => *self = Self::One(value),
+            Self::One(first) => *self = Self::Many(vec![*first, value]),
+            Self::Many(all) => all.push(value),
+        }
+    }
+}
+
+/// How objects are shown to matchers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Objects {
+    /// As their compact JSON text.
+    Text,
+    /// As they are, for rules that match inside the members of an array (`field[any]:`).
+    Structure,
+}
+
+/// A JSON value as matchers take it.
+pub(crate) fn event_value(value: &Value, objects: Objects) -> EventValue<'_> {
+    match value.get_type() {
+        JsonType::Null => EventValue::Null,
+        JsonType::Boolean => EventValue::Bool(value.is_true()),
+        JsonType::Number => number(value),
+        JsonType::String => EventValue::Str(Cow::Borrowed(value.as_str().unwrap_or_default())),
+        JsonType::Array => EventValue::Array(
+            value.as_array().map(|items| items.iter().map(|v| event_value(v, objects)).collect()).unwrap_or_default(),
+        ),
+        JsonType::Object if objects == Objects::Text => EventValue::Str(Cow::Owned(json_text(value))),
+        JsonType::Object => EventValue::Map(
+            value
+                .as_object()
+                .map(|map| map.iter().map(|(k, v)| (Cow::Borrowed(k), event_value(v, objects))).collect())
+                .unwrap_or_default(),
+        ),
+    }
+}
+
+fn number(value: &Value) -> EventValue<'_> {
+    if let Some(int) = value.as_i64() {
+        return EventValue::Int(int);
+    }
+    if let Some(unsigned) = value.as_u64() {
+        // Text keeps digits that a float would lose; numeric matchers read numbers from text.
+        return EventValue::Str(Cow::Owned(unsigned.to_string()));
+    }
+    EventValue::Float(value.as_f64().unwrap_or(f64::NAN))
+}
+
+/// Compact JSON text of a value, keys in the record's order.
+fn json_text(value: &Value) -> String {
+    // Writing a parsed value to memory has no way to fail: its keys are strings and its numbers finite.
+    sonic_rs::to_string(value).unwrap_or_default()
+}
+
+/// A record as rsigma's matchers and evaluator see it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RecordView<'a> {
+    record: &'a Value,
+    objects: Objects,
+}
+
+impl<'a> RecordView<'a> {
+    /// A view of a record that shows objects as said.
+    pub(crate) fn new(record: &'a Value, objects: Objects) -> Self {
+        Self { record, objects }
+    }
+}
+
+impl Event for RecordView<'_> {
+    fn get_field(&self, path: &str) -> Option<EventValue<'_>> {
+        match FieldPath::parse(path).find(self.record) {
+            Found::Absent => None,
+            Found::One(value) => Some(event_value(value, self.objects)),
+            Found::Many(values) => {
+                Some(EventValue::Array(values.into_iter().map(|v| event_value(v, self.objects)).collect()))
+            }
+        }
+    }
+
+    fn any_string_value(&self, pred: &dyn Fn(&str) -> bool) -> bool {
+        any_string(self.record, pred, MAX_DEPTH)
+    }
+
+    fn all_string_values(&self) -> Vec<Cow<'_, str>> {
+        let mut all = Vec::new();
+        collect_strings(self.record, &mut all, MAX_DEPTH);
+        all
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        serde_json::from_str(&json_text(self.record)).unwrap_or(serde_json::Value::Null)
+    }
+}
+
+fn any_string(value: &Value, pred: &dyn Fn(&str) -> bool, depth: usize) -> bool {
+    if depth == 0 {
+        return false;
+    }
+    if let Some(text) = value.as_str() {
+        return pred(text);
+    }
+    if let Some(object) = value.as_object() {
+        return object.iter().any(|(_, v)| any_string(v, pred, depth - 1));
+    }
+    value.as_array().is_some_and(|items| items.iter().any(|v| any_string(v, pred, depth - 1)))
+}
+
+fn collect_strings<'a>(value: &'a Value, all: &mut Vec<Cow<'a, str>>, depth: usize) {
+    if depth == 0 {
+        return;
+    }
+    if let Some(text) = value.as_str() {
+        all.push(Cow::Borrowed(text));
+    } else if let Some(object) = value.as_object() {
+        for (_, inner) in object {
+            collect_strings(inner, all, depth - 1);
+        }
+    } else if let Some(items) = value.as_array() {
+        for inner in items.iter() {
+            collect_strings(inner, all, depth - 1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn get(record: &str, path: &str) -> Option<String> {
+        let record: Value = sonic_rs::from_str(record).unwrap();
+        RecordView::new(&record, Objects::Text).get_field(path).map(|v| v.to_json().to_string())
+    }
+
+    #[test]
+    fn finds_nested_flat_and_dotted_keys() {
+        assert_eq!(get(r#"{"a":{"b":1}}"#, "a.b").unwrap(), "1");
+        assert_eq!(get(r#"{"a.b":2}"#, "a.b").unwrap(), "2");
+        assert_eq!(get(r#"{"a":{"accounts.google.com:aud":"x"}}"#, "a.accounts.google.com:aud").unwrap(), "\"x\"");
+        assert_eq!(get(r#"{"a":{"b":null}}"#, "a.b").unwrap(), "null");
+        assert_eq!(get(r#"{"a":"text"}"#, "a.b"), None);
+    }
+
+    #[test]
+    fn the_case_of_field_names_counts() {
+        assert_eq!(get(r#"{"eventname":"x"}"#, "eventName"), None);
+    }
+
+    #[test]
+    fn arrays_in_the_middle_of_a_path_give_every_element() {
+        let record = r#"{"r":{"items":[{"c":"10.0.0.0/8"},{"d":1},{"c":["x","y"]}]}}"#;
+        assert_eq!(get(record, "r.items.c").unwrap(), r#"["10.0.0.0/8",["x","y"]]"#);
+        assert_eq!(get(record, "r.items[0].c").unwrap(), "\"10.0.0.0/8\"");
+        assert_eq!(get(record, "r.items[-1].c").unwrap(), r#"["x","y"]"#);
+        assert_eq!(get(record, "r.items[9].c"), None);
+        assert_eq!(get(r#"{"a[0]":1}"#, r"a\[0\]").unwrap(), "1");
+    }
+
+    #[test]
+    fn objects_are_their_compact_text() {
+        assert_eq!(get(r#"{"r": {"b": 1, "a": [ true ]}}"#, "r").unwrap(), r#""{\"b\":1,\"a\":[true]}""#);
+    }
+
+    #[test]
+    fn large_integers_keep_their_digits() {
+        assert_eq!(get(r#"{"n":18446744073709551615}"#, "n").unwrap(), "\"18446744073709551615\"");
+    }
+
+    #[test]
+    fn keywords_see_strings_at_any_depth() {
+        let record: Value = sonic_rs::from_str(r#"{"a":[{"b":"needle"}],"c":5}"#).unwrap();
+        let view = RecordView::new(&record, Objects::Text);
+        assert!(view.any_string_value(&|s| s == "needle"));
+        assert!(!view.any_string_value(&|s| s == "5"));
+        assert_eq!(view.all_string_values(), ["needle"]);
+    }
+}
