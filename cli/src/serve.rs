@@ -1,0 +1,163 @@
+//! `sentinel serve`: the pipeline, the API and the page on one machine, until it is told to stop.
+
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use sentinel_dashboard::{Dashboard, Info, auth::accounts};
+use sentinel_durable::{Clock, SystemClock};
+use sentinel_model::time;
+use sentinel_search::DocumentKind;
+use sentinel_telemetry::{LogFormat, Metrics};
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    task::JoinSet,
+};
+
+use crate::{
+    args::{AccountPort, ServeArgs},
+    config::{self, Config},
+    pipeline::Pipeline,
+    watch::Watch,
+};
+
+/// Pause between two rounds of forgetting what has expired.
+const CLEANING: Duration = Duration::from_secs(3600);
+/// Pause between two looks at the operators' rules.
+const RULES: Duration = Duration::from_secs(30);
+
+/// Runs until interrupted.
+pub(crate) async fn run(args: ServeArgs) -> Result<()> {
+    let config = config::load(args.config.as_deref(), &args.data)?;
+    start_logs(&config)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let pipeline = Arc::new(Pipeline::open(&args.data, &config, args.account, clock)?);
+    for refused in &pipeline.report.refused {
+        tracing::warn!(%refused, "rule refused");
+    }
+    for warning in &pipeline.report.warnings {
+        tracing::warn!(warning, "rules");
+    }
+    let (stopper, stop) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    pipeline.start(&mut tasks, &stop);
+    tasks.spawn(clean(Arc::clone(&pipeline), config.clone(), stop.clone()));
+    tasks.spawn(reload_rules(Arc::clone(&pipeline), stop.clone()));
+    let inbox = args.watch.unwrap_or_else(|| args.data.join("inbox"));
+    let watcher = Watch::new(
+        inbox.clone(),
+        Arc::clone(&pipeline.ingest),
+        pipeline.database.table(),
+        Arc::clone(&pipeline.clock),
+    )?;
+    tasks.spawn(watcher.run(stop.clone()));
+    first_administrator(&pipeline, &args.data).await?;
+    println!("Watching {} for log files.", inbox.display());
+    let served = dashboard(&pipeline, args.listen, args.account == AccountPort::Simulated, interrupted()).await;
+    stopper.send_replace(true);
+    while tasks.join_next().await.is_some() {}
+    served
+}
+
+/// Starts logging as configured.
+pub(crate) fn start_logs(config: &Config) -> Result<()> {
+    let format = if config.logs.json { LogFormat::Json } else { LogFormat::Text };
+    sentinel_telemetry::init_logs(format, config.logs.filter.as_deref().unwrap_or("info"))?;
+    Ok(())
+}
+
+/// Makes the first administrator on a new store and prints the password once.
+pub(crate) async fn first_administrator(pipeline: &Pipeline, data: &Path) -> Result<()> {
+    let made = accounts::first_administrator(&pipeline.users, pipeline.clock.now()).await?;
+    if let Some(password) = made {
+        println!("New store in {}. Log in once as admin with this password and change it:", data.display());
+        println!("    {password}");
+    }
+    Ok(())
+}
+
+/// Serves API and page until `until` is done.
+pub(crate) async fn dashboard(
+    pipeline: &Pipeline,
+    listen: SocketAddr,
+    simulated_account: bool,
+    until: impl Future<Output = ()> + Send + 'static,
+) -> Result<()> {
+    let metrics = Metrics::install()?;
+    let app = Arc::new(Dashboard {
+        users: pipeline.users.clone(),
+        alerts: pipeline.alerts.clone(),
+        incidents: pipeline.incidents.clone(),
+        responses: pipeline.responses.clone(),
+        search: pipeline.database.search(),
+        queue: pipeline.database.queue(),
+        ingest: Arc::clone(&pipeline.ingest),
+        respond: Arc::clone(&pipeline.respond),
+        clock: Arc::clone(&pipeline.clock),
+        metrics: Box::new(move || metrics.render()),
+        info: Info { mode: pipeline.respond.config().mode, simulated_account },
+    });
+    let listener = TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
+    println!("Dashboard on http://{}", listener.local_addr()?);
+    axum::serve(listener, sentinel_dashboard::router(app)).with_graceful_shutdown(until).await?;
+    Ok(())
+}
+
+/// Done when the process is asked to end (Ctrl-C, or SIGTERM).
+pub(crate) async fn interrupted() {
+    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(signal) => signal,
+        Err(e) => {
+            tracing::error!(error = %e, "cannot listen for SIGTERM");
+            return;
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+/// Forgets what is older than the settings say, now and every hour.
+async fn clean(pipeline: Arc<Pipeline>, config: Config, mut stop: watch::Receiver<bool>) {
+    while !*stop.borrow() {
+        if let Err(e) = clean_once(&pipeline, &config).await {
+            sentinel_telemetry::error("clean");
+            tracing::error!(error = format!("{e:#}"), "cleaning failed; it is tried again");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(CLEANING) => {}
+            _ = stop.changed() => {}
+        }
+    }
+}
+
+async fn clean_once(pipeline: &Pipeline, config: &Config) -> Result<()> {
+    let now = pipeline.clock.now();
+    let days_ago = |days: u32| time::plus_seconds(now, -86_400 * i64::from(days));
+    pipeline.archive.forget_before(days_ago(config.ingest.archive_days)).await?;
+    let search = pipeline.database.search();
+    search.forget_before(DocumentKind::Event, days_ago(config.ingest.search_days)).await?;
+    pipeline.database.purge().await?;
+    Ok(())
+}
+
+/// Takes over changed operators' rules. A set that cannot be loaded leaves the one in force.
+async fn reload_rules(pipeline: Arc<Pipeline>, mut stop: watch::Receiver<bool>) {
+    if pipeline.rule_options.dirs.is_empty() {
+        return;
+    }
+    while !*stop.borrow() {
+        tokio::select! {
+            () = tokio::time::sleep(RULES) => {}
+            _ = stop.changed() => return,
+        }
+        match pipeline.rules.reload(&pipeline.rule_options) {
+            Ok(report) => tracing::debug!(rules = report.rules, refused = report.refused.len(), "rules reloaded"),
+            Err(e) => {
+                sentinel_telemetry::error("detect");
+                tracing::error!(error = %e, "rules could not be reloaded; the ones in force stay");
+            }
+        }
+    }
+}
