@@ -88,8 +88,7 @@ impl Extract<'_> {
             ConditionExpr::Not(_) => Need::Anything,
             ConditionExpr::Identifier(name) => self.detections.get(name).map_or(Need::never(), |d| self.selection(d)),
             ConditionExpr::Selector { quantifier, pattern } => {
-                let chosen =
-                    self.detections.iter().filter(|(n, _)| pattern.matches_detection_name(n)).map(|(_, d)| d);
+                let chosen = self.detections.iter().filter(|(n, _)| pattern.matches_detection_name(n)).map(|(_, d)| d);
                 match quantifier {
                     Quantifier::Count(0) => Need::Anything,
                     // At least one of them holds.

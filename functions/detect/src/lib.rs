@@ -4,12 +4,22 @@
 //! successful events show. Sigma rules look at the raw record under its own field names; models look at
 //! behaviour through the [`scorer`] port. This crate knows neither queue product nor cloud SDK.
 
+pub mod check;
+pub mod detection;
+#[cfg(test)]
+mod differential;
 mod dispatch;
+pub mod handler;
 mod program;
+mod reason;
 pub mod rules;
 pub mod scorer;
+#[cfg(test)]
+mod testing;
 mod view;
 
+pub use detection::{Builder, Config, OWN_ROLE_RULE};
 pub use dispatch::DispatchStats;
+pub use handler::Detect;
 pub use rules::{LoadError, LoadOptions, LoadReport, Refused, RuleIndex, RuleMeta, RuleSet, SharedRules};
 pub use scorer::{Scored, Scorer, ScorerError};

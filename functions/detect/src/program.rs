@@ -120,8 +120,7 @@ fn condition(
             numbers.get(name.as_str()).map_or(Node::Fixed(false), |number| Node::Selection(*number))
         }
         ConditionExpr::Selector { quantifier, pattern } => {
-            let chosen: Vec<usize> =
-                (0..names.len()).filter(|i| pattern.matches_detection_name(names[*i])).collect();
+            let chosen: Vec<usize> = (0..names.len()).filter(|i| pattern.matches_detection_name(names[*i])).collect();
             count(references, chosen.len())?;
             match quantifier {
                 Quantifier::Any => Node::AtLeast(1, chosen),
@@ -227,10 +226,9 @@ fn ascii_matches(matcher: &CompiledMatcher, text: &str, view: &RecordView<'_>) -
         CompiledMatcher::StartsWith { value, case_insensitive: true } => {
             bytes.get(..value.len()).is_some_and(|head| head.eq_ignore_ascii_case(value.as_bytes()))
         }
-        CompiledMatcher::EndsWith { value, case_insensitive: true } => bytes
-            .len()
-            .checked_sub(value.len())
-            .is_some_and(|at| bytes[at..].eq_ignore_ascii_case(value.as_bytes())),
+        CompiledMatcher::EndsWith { value, case_insensitive: true } => {
+            bytes.len().checked_sub(value.len()).is_some_and(|at| bytes[at..].eq_ignore_ascii_case(value.as_bytes()))
+        }
         CompiledMatcher::Contains { value, case_insensitive: true } => contains_folded(bytes, value.as_bytes()),
         CompiledMatcher::Not(inner) => !ascii_matches(inner, text, view),
         CompiledMatcher::AnyOf(parts)
@@ -249,9 +247,8 @@ fn ascii_matches(matcher: &CompiledMatcher, text: &str, view: &RecordView<'_>) -
 fn contains_folded(text: &[u8], wanted: &[u8]) -> bool {
     let Some((&first, rest)) = wanted.split_first() else { return true };
     let Some(last_start) = text.len().checked_sub(wanted.len()) else { return false };
-    (0..=last_start).any(|at| {
-        text[at].to_ascii_lowercase() == first && text[at + 1..at + wanted.len()].eq_ignore_ascii_case(rest)
-    })
+    (0..=last_start)
+        .any(|at| text[at].to_ascii_lowercase() == first && text[at + 1..at + wanted.len()].eq_ignore_ascii_case(rest))
 }
 
 #[cfg(test)]

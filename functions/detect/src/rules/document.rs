@@ -70,7 +70,9 @@ impl Parsed {
         }
         let mut collection = match rsigma_parser::parse_sigma_yaml(text) {
             Ok(collection) => collection,
-            Err(error) => return self.refuse(file, locate::parse_error(text, line, &error.to_string()), error.to_string()),
+            Err(error) => {
+                return self.refuse(file, locate::parse_error(text, line, &error.to_string()), error.to_string());
+            }
         };
         self.sort_errors(file, line, text, &mut collection);
         for correlation in collection.correlations {
@@ -152,7 +154,8 @@ fn aliases_in_line(line: &str) -> usize {
     let mut count = 0;
     for (at, _) in bytes.iter().enumerate().filter(|(_, b)| **b == b'*') {
         let starts = at == 0 || matches!(bytes[at - 1], b' ' | b'\t' | b'[' | b'{' | b',' | b':' | b'-');
-        let named = bytes.get(at + 1).is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-') || *b >= 0x80);
+        let named =
+            bytes.get(at + 1).is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-') || *b >= 0x80);
         count += usize::from(starts && named);
     }
     count
@@ -262,7 +265,10 @@ mod tests {
 
     #[test]
     fn a_bad_document_costs_only_itself() {
-        let text = format!("{RULE}---\ntitle: Bad\nlogsource:\n  product: aws\ndetection:\n  s:\n    eventName|foo: X\n  condition: s\n---\n{}", RULE.replace("One", "Two"));
+        let text = format!(
+            "{RULE}---\ntitle: Bad\nlogsource:\n  product: aws\ndetection:\n  s:\n    eventName|foo: X\n  condition: s\n---\n{}",
+            RULE.replace("One", "Two")
+        );
         let parsed = parse("f.yml", &text);
         let titles: Vec<_> = parsed.rules.iter().map(|(m, _)| (m.reference.title.as_str(), m.line)).collect();
         assert_eq!(titles, [("One", 1), ("Two", 17)]);
@@ -317,10 +323,13 @@ mod tests {
 
     #[test]
     fn actions_correlations_and_filters_are_understood() {
-        let text = "action: global\nlogsource:\n  product: aws\n---\ntitle: A\ndetection:\n  s:\n    a: 1\n  condition: s\n";
+        let text =
+            "action: global\nlogsource:\n  product: aws\n---\ntitle: A\ndetection:\n  s:\n    a: 1\n  condition: s\n";
         let parsed = parse("f.yml", text);
         assert_eq!((parsed.rules.len(), parsed.refused.len()), (1, 0), "{:?}", parsed.refused);
-        let text = format!("{RULE}---\ntitle: C\ncorrelation:\n  type: event_count\n  rules: [One]\n  group-by: [a]\n  timespan: 5m\n  condition:\n    gte: 3\n");
+        let text = format!(
+            "{RULE}---\ntitle: C\ncorrelation:\n  type: event_count\n  rules: [One]\n  group-by: [a]\n  timespan: 5m\n  condition:\n    gte: 3\n"
+        );
         let parsed = parse("f.yml", &text);
         assert_eq!((parsed.rules.len(), parsed.correlations.len()), (1, 1), "{:?}", parsed.refused);
     }

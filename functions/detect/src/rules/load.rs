@@ -206,7 +206,9 @@ impl Loader {
             self.ids.insert(id, meta.file.clone());
             return;
         };
-        self.report.warnings.push(format!("{} and {} hold rules with the same id {id}; both are loaded", first, meta.file));
+        self.report
+            .warnings
+            .push(format!("{} and {} hold rules with the same id {id}; both are loaded", first, meta.file));
         let apart = format!("{id}@{}", file_stem(&meta.file));
         let name = (2..)
             .map(|n| format!("{apart}#{n}"))
@@ -250,7 +252,8 @@ fn read(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
     // One byte more than allowed is enough to see that it is too large; parsing says so.
     fs::File::open(path)?.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "is not UTF-8 text, or larger than a rule file may be"))
+    String::from_utf8(bytes)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "is not UTF-8 text, or larger than a rule file may be"))
 }
 
 #[cfg(test)]

@@ -57,7 +57,9 @@ pub(super) fn parse_error(text: &str, first: u32, message: &str) -> Place {
         let bad = key.contains('|') && parse_field_spec(key).is_err();
         bad.then(|| Place { line: number, field: Some(key.to_owned()) })
     });
-    at_fault.or_else(|| quoted(message).find_map(|name| known_key(text, first, name))).unwrap_or(Place { line: first, field: None })
+    at_fault
+        .or_else(|| quoted(message).find_map(|name| known_key(text, first, name)))
+        .unwrap_or(Place { line: first, field: None })
 }
 
 fn known_key(text: &str, first: u32, name: &str) -> Option<Place> {

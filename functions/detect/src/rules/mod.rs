@@ -139,6 +139,23 @@ impl RuleSet {
             .map(|(i, _)| i)
             .collect()
     }
+
+    /// Fields that a rule looks at, for differential tests.
+    #[cfg(test)]
+    pub(crate) fn fields(&self, index: RuleIndex) -> Vec<String> {
+        use rsigma_eval::CompiledDetection as D;
+        fn walk(detection: &D, fields: &mut Vec<String>) {
+            match detection {
+                D::AllOf(items) => fields.extend(items.iter().filter_map(|i| i.field.clone())),
+                D::AnyOf(parts) | D::And(parts) => parts.iter().for_each(|p| walk(p, fields)),
+                D::ArrayMatch { field, .. } => fields.push(field.clone()),
+                D::Keywords(_) | D::Conditional { .. } => {}
+            }
+        }
+        let mut fields = Vec::new();
+        self.rules[index.0 as usize].plain.detections.values().for_each(|d| walk(d, &mut fields));
+        fields
+    }
 }
 
 /// The rule set in force, which can be replaced while others match with the old one.
