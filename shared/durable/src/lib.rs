@@ -7,6 +7,7 @@
 
 pub mod clock;
 pub mod codec;
+pub mod conformance;
 pub mod lease;
 pub mod outbox;
 pub mod queue;

@@ -238,3 +238,33 @@ async fn pause(rest: Duration, shutdown: &mut watch::Receiver<bool>) {
         _ = shutdown.wait_for(|stop| *stop) => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sentinel_model::Timestamp;
+
+    use super::*;
+
+    fn delay(id: u32, receives: u32) -> u32 {
+        let message = Message {
+            id: id.to_string(),
+            receipt: String::new(),
+            body: String::new(),
+            receives,
+            sent_at: Timestamp::UNIX_EPOCH,
+        };
+        let settings = Settings { retry_base_seconds: 10, retry_cap_seconds: 100, ..Settings::default() };
+        retry_delay(&message, &settings)
+    }
+
+    #[test]
+    fn delays_double_up_to_the_cap_and_are_spread() {
+        for (receives, full) in [(0, 10), (1, 10), (2, 20), (3, 40), (4, 80), (5, 100), (u32::MAX, 100)] {
+            let delays: Vec<u32> = (0..200).map(|id| delay(id, receives)).collect();
+            assert!(delays.iter().all(|d| (full / 2..=full).contains(d)), "{receives}: {delays:?}");
+            let distinct: std::collections::HashSet<_> = delays.iter().collect();
+            assert!(distinct.len() > 4, "{receives}: {delays:?}");
+            assert_eq!(delays[7], delay(7, receives), "the same at every asking");
+        }
+    }
+}

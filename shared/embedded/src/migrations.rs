@@ -70,3 +70,66 @@ pub(crate) fn migrate_to(connection: &mut Connection, name: &str, version: usize
     transaction.commit()?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use sentinel_durable::{Stage, SystemClock};
+    use sentinel_search::{DocumentKind, SearchQuery};
+    use sentinel_state::{Key, Query};
+
+    use super::*;
+    use crate::Database;
+
+    /// A file as the first version of the program left it.
+    fn version_one(path: &Path) {
+        let mut connection = Connection::open(path).unwrap();
+        migrate_to(&mut connection, "old", 1).unwrap();
+        connection
+            .execute_batch(
+                r#"INSERT INTO item VALUES ('pk', 'sk', '{"n":1}', 3, NULL, 'ALL', '1', NULL, NULL);
+                   INSERT INTO message (stage, id, body, sent_at, visible_at) VALUES ('detect', 'm', 'body', 0, 0);
+                   INSERT INTO timer VALUES ('t', 0, 'respond', 'due');"#,
+            )
+            .unwrap();
+        assert!(connection.prepare("SELECT * FROM document").is_err(), "it had no search");
+    }
+
+    #[tokio::test]
+    async fn a_file_of_version_one_is_brought_up_to_date_with_all_it_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sentinel.db");
+        version_one(&path);
+        for _ in 0..2 {
+            let database = Database::open(&path, Arc::new(SystemClock)).unwrap();
+            let item = database.table().get(&Key::new("pk", "sk")).await.unwrap().unwrap();
+            assert_eq!((item.version, item.body["n"].as_i64()), (3, Some(1)));
+            let listing = Query::listing(sentinel_state::Index::One, "ALL", 10);
+            assert_eq!(database.table().query(listing).await.unwrap().items, [item]);
+            assert_eq!(database.queue().depth(Stage::Detect).await.unwrap().ready, 1);
+            assert_eq!(database.search().count(DocumentKind::Event).await.unwrap(), 0);
+            let query = SearchQuery { words: "x".into(), limit: 1, ..SearchQuery::default() };
+            assert!(database.search().search(query).await.unwrap().documents.is_empty());
+        }
+        let database = Database::open(&path, Arc::new(SystemClock)).unwrap();
+        assert_eq!(database.timer().fire_due().await.unwrap(), 1);
+        let connection = Connection::open(&path).unwrap();
+        let version: usize = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+        assert_eq!(version, STEPS.len());
+    }
+
+    #[test]
+    fn a_step_that_fails_changes_nothing() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate_to(&mut connection, "old", 1).unwrap();
+        connection.execute_batch("CREATE TABLE document_words (in_the_way)").unwrap();
+        assert!(migrate(&mut connection, "old").is_err());
+        let version: usize = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+        assert_eq!(version, 1);
+        assert!(connection.prepare("SELECT * FROM document").is_err());
+        connection.execute_batch("DROP TABLE document_words").unwrap();
+        migrate(&mut connection, "old").unwrap();
+    }
+}

@@ -225,3 +225,23 @@ fn open_cursor(query: &Query, cursor: &str) -> Result<[String; 3], TableError> {
     }
     Ok([place, item_pk, item_sk])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::prefix_end;
+
+    #[test]
+    fn the_end_of_a_prefix_is_the_next_text_in_byte_order() {
+        for (prefix, end) in [
+            ("a", Some("b")),
+            ("a#", Some("a$")),
+            ("a\u{10FFFF}", Some("b")),
+            ("\u{D7FF}", Some("\u{E000}")),
+            ("\u{7F}", Some("\u{80}")),
+            ("\u{10FFFF}", None),
+            ("", None),
+        ] {
+            assert_eq!(prefix_end(prefix).as_deref(), end, "{prefix:?}");
+        }
+    }
+}
