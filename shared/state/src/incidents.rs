@@ -28,8 +28,8 @@ const LISTING: &str = "INCIDENTS";
 const LINK_DAYS: i64 = 30;
 /// Most days of a long window that are linked.
 const WINDOW_DAYS: i64 = 8;
-/// Merges followed before giving up: each halves the number of incidents, so more means a broken store.
-const MERGES_FOLLOWED: usize = 64;
+/// Merges followed before giving up: more means a broken store.
+const MERGES_FOLLOWED: usize = 1000;
 
 /// An incident with what the store keeps beside it.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,23 +97,55 @@ impl Incidents {
 
     /// The incident of this name, or the one it went into.
     pub async fn get(&self, account: &str, id: &str) -> Result<Option<StoredIncident>, TableError> {
-        let mut at = IncidentPointer { account: account.into(), incident_id: id.into() };
+        let named = IncidentPointer { account: account.into(), incident_id: id.into() };
+        Ok(self.follow(&named).await?.0)
+    }
+
+    /// Like [`get`](Self::get), for those who merge: where several merges lie between, the tombstones are made
+    /// to name the last incident, so that the way never grows long.
+    pub async fn resolve(&self, named: &IncidentPointer) -> Result<Option<StoredIncident>, TableError> {
+        let (found, mut passed) = self.follow(named).await?;
+        let Some(stored) = &found else { return Ok(None) };
+        passed.pop();
+        for (tombstone, version) in passed {
+            match self.table.write(vec![bury(&tombstone, version, &stored.pointer())?]).await {
+                // Somebody else changed it meanwhile: it is only a shortcut, and theirs is as good.
+                Err(e) if !e.is_condition() => return Err(e),
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+
+    /// Follows merges; returns what is at the end and the tombstones passed, with their versions.
+    async fn follow(
+        &self,
+        named: &IncidentPointer,
+    ) -> Result<(Option<StoredIncident>, Vec<(IncidentPointer, u64)>), TableError> {
+        let mut at = named.clone();
+        let mut passed = Vec::new();
         for _ in 0..MERGES_FOLLOWED {
-            let Some(item) = self.table.get(&key(&at)).await? else { return Ok(None) };
+            let Some(item) = self.table.get(&key(&at)).await? else { return Ok((None, passed)) };
             match item.decode()? {
                 Body::Live { incident, members } => {
                     let (account, version) = (at.account, item.version);
-                    return Ok(Some(StoredIncident { incident: *incident, account, members, version }));
+                    let stored = StoredIncident { incident: *incident, account, members, version };
+                    return Ok((Some(stored), passed));
                 }
-                Body::Merged { into } => at = into,
+                Body::Merged { into } => passed.push((std::mem::replace(&mut at, into), item.version)),
             }
         }
-        Err(TableError::Malformed { key: format!("{account}#INCIDENT#{id}"), reason: "its merges lead nowhere".into() })
+        Err(TableError::Malformed {
+            key: format!("{}#INCIDENT#{}", named.account, named.incident_id),
+            reason: "its merges lead nowhere".into(),
+        })
     }
 
-    /// The version of the item of this very name, live or merged; `None` when there is none.
-    pub async fn version_of(&self, pointer: &IncidentPointer) -> Result<Option<u64>, TableError> {
-        Ok(self.table.get(&key(pointer)).await?.map(|i| i.version))
+    /// The item of this very name: its version, and whether it is live (not a tombstone); `None` without one.
+    pub async fn item_of(&self, pointer: &IncidentPointer) -> Result<Option<(u64, bool)>, TableError> {
+        let Some(item) = self.table.get(&key(pointer)).await? else { return Ok(None) };
+        let live = matches!(item.decode()?, Body::Live { .. });
+        Ok(Some((item.version, live)))
     }
 
     /// The incident with this id, in whatever account, or the one it went into. Reads a listing index, which may
@@ -173,11 +205,7 @@ impl Incidents {
 
     /// The write that turns an incident into a tombstone that names the one it went into.
     pub fn bury(&self, merged: &StoredIncident, into: &IncidentPointer) -> Result<Write, TableError> {
-        let id = &merged.incident.incident_id;
-        let put = Put::new(key(&merged.pointer()), &Body::Merged { into: into.clone() })?
-            .listed(Index::Two, IndexKey::new(format!("INCIDENT#{id}"), merged.account.as_str()))
-            .when(Condition::Version(merged.version));
-        Ok(Write::Put(put))
+        bury(&merged.pointer(), merged.version, into)
     }
 
     /// Links an alert to identities seen in it, on every day that its window touches. Writing a link again
@@ -230,6 +258,13 @@ impl Incidents {
             }
         }
     }
+}
+
+fn bury(merged: &IncidentPointer, version: u64, into: &IncidentPointer) -> Result<Write, TableError> {
+    let put = Put::new(key(merged), &Body::Merged { into: into.clone() })?
+        .listed(Index::Two, IndexKey::new(format!("INCIDENT#{}", merged.incident_id), merged.account.as_str()))
+        .when(Condition::Version(version));
+    Ok(Write::Put(put))
 }
 
 fn key(pointer: &IncidentPointer) -> Key {

@@ -1,0 +1,352 @@
+//! Assigning stored alerts to incidents, as they come.
+//!
+//! In: an alert that is new or grew, or steps of lineage that are new. Out: the incident it belongs to, merged
+//! with others where the alert or step shows them to be one. The alert's neighbourhood (alerts that share
+//! its principal, a key, or a lineage within 24 hours) is read by links, and the same pure rules as for a
+//! whole input decide ([`crate::incident`]). Links only ever appear, so adding each as it appears ends in
+//! the same incidents as looking at everything at once.
+//!
+//! Writers do not lock: each writes what it knows (alert, links, steps) before it reads what others know, so of two
+//! that run at once at least one sees both, and every change of an incident is conditional on what was read.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
+    sync::Arc,
+};
+
+use sentinel_model::{
+    Identity, Level, LineageEdge, Timestamp,
+    incident::{AlertBrief, CHAIN_SECONDS},
+    lineage, time,
+};
+use sentinel_state::{
+    Condition, Table, TableError, Write,
+    alerts::{Alerts, IncidentPointer},
+    incidents::{INCIDENT_CAP, Incidents, StoredIncident},
+    lineage::Lineage,
+};
+
+use crate::{
+    handler::{ATTEMPTS, EnrichError, pause},
+    incident, story,
+};
+
+/// Identities followed from one alert, in each direction.
+const FOLLOWED: usize = 500;
+/// Alerts read of one identity.
+const ALERTS_OF_ONE: usize = 1000;
+/// Incidents merged in one transaction; more take another round.
+const MERGED_AT_ONCE: usize = 40;
+/// Alerts that get their incident in one transaction; more take another round.
+const POINTED_AT_ONCE: usize = 50;
+/// Alerts longer than a day are rare; steps this much further away (seconds) are read for them.
+const SLACK: i64 = 86_400;
+
+/// An alert's place: account and id.
+type Ref = (String, String);
+
+/// An alert of a neighbourhood: its brief, and the incident it was assigned to.
+type Neighbour = (AlertBrief, Option<IncidentPointer>);
+
+/// Grouping over its stores.
+pub(crate) struct Grouping<'a> {
+    pub(crate) table: &'a Arc<dyn Table>,
+    pub(crate) alerts: &'a Alerts,
+    pub(crate) incidents: &'a Incidents,
+    pub(crate) lineage: &'a Lineage,
+}
+
+impl Grouping<'_> {
+    /// Brings an alert into its incident.
+    pub(crate) async fn assign(&self, account: &str, alert_id: &str) -> Result<(), EnrichError> {
+        let mut attempt = 0;
+        while attempt < ATTEMPTS {
+            match self.try_assign(account, alert_id).await {
+                Ok(Progress::Done) => return Ok(()),
+                Ok(Progress::More) => {}
+                Ok(Progress::Again) => {
+                    attempt += 1;
+                    pause(attempt).await;
+                }
+                Err(EnrichError::Table(e)) if e.is_condition() => {
+                    attempt += 1;
+                    pause(attempt).await;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Err(EnrichError::Contended(format!("the incident of alert {alert_id}")))
+    }
+
+    async fn try_assign(&self, account: &str, alert_id: &str) -> Result<Progress, EnrichError> {
+        let own: Ref = (account.to_owned(), alert_id.to_owned());
+        let Some((brief, pointer)) = self.alerts.briefs(std::slice::from_ref(&own)).await?.pop() else {
+            return Ok(Progress::Done);
+        };
+        if brief.level < Level::Low {
+            return Ok(Progress::Done);
+        }
+        let assigned = pointer.is_some();
+        let story = self.connected((brief, pointer)).await?;
+        let (mut found, mut more) = self.incidents_of(&story).await?;
+        let mut fresh: Vec<Ref> =
+            story.iter().filter(|(_, p)| p.is_none()).map(|(b, _)| (b.account.clone(), b.alert_id.clone())).collect();
+        // The alert itself first: whatever does not fit in this round, it does.
+        fresh.sort_by_key(|r| (*r != own, r.clone()));
+        if fresh.len() > POINTED_AT_ONCE {
+            fresh.truncate(POINTED_AT_ONCE);
+            more = true;
+        }
+        if keep_within_cap(&mut found, &mut fresh, &own, assigned) {
+            tracing::warn!(alert_id, "an incident is full: alerts after it begin another");
+            more = false;
+        }
+        Ok(match self.write(&found, &fresh).await? {
+            Progress::Done if more => Progress::More,
+            other => other,
+        })
+    }
+
+    /// The alert and all that are connected to it, the alert first.
+    async fn connected(&self, own: Neighbour) -> Result<Vec<Neighbour>, EnrichError> {
+        let (mut around, edges) = self.neighbourhood(&own.0).await?;
+        around.insert(0, own);
+        let briefs: Vec<AlertBrief> = around.iter().map(|(b, _)| b.clone()).collect();
+        let components = incident::components(&briefs, &edges);
+        let mine: HashSet<usize> =
+            components.into_iter().find(|c| c.contains(&0)).unwrap_or_default().into_iter().collect();
+        let mut i = 0;
+        around.retain(|_| {
+            i += 1;
+            mine.contains(&(i - 1))
+        });
+        Ok(around)
+    }
+
+    /// The incidents that alerts belong to, the first alert's among them, and whether some were left for later.
+    async fn incidents_of(&self, story: &[Neighbour]) -> Result<(Vec<StoredIncident>, bool), EnrichError> {
+        let mut pointers: Vec<&IncidentPointer> = Vec::new();
+        for (_, pointer) in story {
+            if let Some(pointer) = pointer
+                && !pointers.contains(&pointer)
+            {
+                pointers.push(pointer);
+            }
+        }
+        let mut found: Vec<StoredIncident> = Vec::new();
+        for pointer in pointers {
+            if found.iter().any(|f| f.pointer() == *pointer) {
+                continue;
+            }
+            if let Some(stored) = self.incidents.resolve(pointer).await?
+                && !found.iter().any(|f| f.pointer() == stored.pointer())
+            {
+                if found.len() == MERGED_AT_ONCE {
+                    return Ok((found, true));
+                }
+                found.push(stored);
+            }
+        }
+        Ok((found, false))
+    }
+
+    /// Makes one incident of those found and the alerts that have none.
+    async fn write(&self, found: &[StoredIncident], fresh: &[Ref]) -> Result<Progress, EnrichError> {
+        let mut members: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (account, id) in found.iter().flat_map(StoredIncident::alerts).chain(fresh.iter().cloned()) {
+            members.entry(account).or_default().insert(id);
+        }
+        let refs: Vec<Ref> =
+            members.iter().flat_map(|(a, ids)| ids.iter().map(move |id| (a.clone(), id.clone()))).collect();
+        let mut briefs: Vec<AlertBrief> = self.alerts.briefs(&refs).await?.into_iter().map(|(b, _)| b).collect();
+        briefs.sort_by(|a, b| (a.time, &a.alert_id).cmp(&(b.time, &b.alert_id)));
+        let Some(account) = briefs.first().map(|b| b.account.clone()) else { return Ok(Progress::Done) };
+        let steps = self.steps_told(&briefs).await?;
+        let told = story::tell(&briefs.iter().collect::<Vec<_>>(), &story::Lineage::new(&steps));
+        let merged = StoredIncident { incident: told, account, members, version: 0 };
+        let name = merged.pointer();
+
+        let (stays, goes): (Vec<_>, Vec<_>) = found.iter().partition(|f| f.pointer() == name);
+        let condition = match stays.first() {
+            Some(same) if goes.is_empty() && fresh.is_empty() && same.incident == merged.incident => {
+                return Ok(Progress::Done);
+            }
+            Some(same) => Condition::Version(same.version),
+            None => match self.incidents.item_of(&name).await? {
+                None => Condition::Absent,
+                // An earlier alert took the name away, and has given it back by an even earlier event.
+                Some((version, false)) => Condition::Version(version),
+                Some((_, true)) => return Ok(Progress::Again),
+            },
+        };
+        let mut writes: Vec<Write> = vec![self.incidents.put(&merged, condition)?];
+        for gone in goes {
+            writes.push(self.incidents.bury(gone, &name)?);
+        }
+        for (account, id) in fresh {
+            writes.push(self.alerts.point(account, id, &name)?);
+        }
+        self.table.write(writes).await?;
+        tracing::info!(
+            incident_id = merged.incident.incident_id,
+            alerts = merged.incident.alert_count,
+            level = merged.incident.level.as_str(),
+            merged = found.len(),
+            "incident written"
+        );
+        Ok(Progress::Done)
+    }
+
+    /// The steps that the story of these alerts tells.
+    async fn steps_told(&self, briefs: &[AlertBrief]) -> Result<Vec<LineageEdge>, TableError> {
+        let sorted: Vec<&AlertBrief> = briefs.iter().collect();
+        let Some(first) = sorted.first().map(|b| b.time) else { return Ok(Vec::new()) };
+        let last = sorted.iter().map(|b| b.time_last).max().unwrap_or(first);
+        let (from, to) = story::told_times(first, last);
+        let mut steps = Vec::new();
+        for principal in story::principals(&sorted).into_iter().take(story::TOLD_PRINCIPALS) {
+            steps.extend(self.lineage.by(&Identity::Principal(principal), from, to).await?);
+        }
+        Ok(lineage::condense(steps))
+    }
+
+    /// The alerts that may be linked to this one, and the steps that may link them.
+    async fn neighbourhood(&self, brief: &AlertBrief) -> Result<(Vec<Neighbour>, Vec<LineageEdge>), EnrichError> {
+        let own: Vec<Identity> = brief.identities().collect();
+        let from = time::plus_seconds(brief.time, -2 * CHAIN_SECONDS - SLACK);
+        let to = time::plus_seconds(brief.time_last, CHAIN_SECONDS + SLACK);
+        let (up, mut edges) = self.follow(&own, from, to, Direction::Up).await?;
+        let (down, forward) = self.follow(&own, from, to, Direction::Down).await?;
+        edges.extend(forward);
+        let near = (time::plus_seconds(brief.time, -CHAIN_SECONDS), time::plus_seconds(brief.time_last, CHAIN_SECONDS));
+        let mut refs = self.alerts_of(up.union(&down), near).await?;
+        refs.remove(&(brief.account.clone(), brief.alert_id.clone()));
+        let refs: Vec<Ref> = refs.into_iter().collect();
+        let mut around = self.alerts.briefs(&refs).await?;
+        around.retain(|(b, _)| b.level >= Level::Low);
+        Ok((around, lineage::condense(edges)))
+    }
+
+    /// The identities from which steps lead to these (up), or to which steps lead from these (down), and those
+    /// steps. The identities themselves are among them.
+    async fn follow(
+        &self,
+        from_these: &[Identity],
+        from: Timestamp,
+        to: Timestamp,
+        direction: Direction,
+    ) -> Result<(BTreeSet<Identity>, Vec<LineageEdge>), TableError> {
+        let mut seen: BTreeSet<Identity> = from_these.iter().cloned().collect();
+        let mut open: VecDeque<Identity> = from_these.iter().cloned().collect();
+        let mut edges = Vec::new();
+        while let Some(identity) = open.pop_front() {
+            let steps = match direction {
+                Direction::Up => self.lineage.into(&identity, from, to).await?,
+                Direction::Down => self.lineage.by(&identity, from, to).await?,
+            };
+            for edge in steps {
+                let next: Vec<Identity> = match direction {
+                    Direction::Up => edge.makers().collect(),
+                    Direction::Down => vec![edge.made.clone()],
+                };
+                for identity in next {
+                    if seen.len() < FOLLOWED && seen.insert(identity.clone()) {
+                        open.push_back(identity);
+                    }
+                }
+                edges.push(edge);
+            }
+        }
+        if seen.len() >= FOLLOWED {
+            tracing::warn!(first = ?from_these.first(), "a lineage is too wide to be followed to its end");
+        }
+        Ok((seen, edges))
+    }
+
+    async fn alerts_of(
+        &self,
+        identities: impl Iterator<Item = &Identity>,
+        (from, to): (Timestamp, Timestamp),
+    ) -> Result<BTreeSet<Ref>, TableError> {
+        let mut refs = BTreeSet::new();
+        for identity in identities {
+            refs.extend(self.incidents.linked(identity, from, to, ALERTS_OF_ONE).await?);
+        }
+        Ok(refs)
+    }
+
+    /// Looks at steps that are new: alerts on both sides of a step may be one incident now, and the story of a
+    /// maker's incident has one more sentence.
+    pub(crate) async fn join(&self, edges: &[LineageEdge]) -> Result<(), EnrichError> {
+        let mut done: HashSet<(Vec<Identity>, Identity)> = HashSet::new();
+        for edge in lineage::condense(edges.iter().cloned()) {
+            let makers: Vec<Identity> = edge.makers().collect();
+            if !done.insert((makers.clone(), edge.made.clone())) {
+                continue;
+            }
+            let from = time::plus_seconds(edge.time, -2 * CHAIN_SECONDS - SLACK);
+            let to = time::plus_seconds(edge.time, 2 * CHAIN_SECONDS + SLACK);
+            let (up, _) = self.follow(&makers, from, to, Direction::Up).await?;
+            let above = self.alerts_of(up.iter(), (from, to)).await?;
+            if above.is_empty() {
+                continue;
+            }
+            let (down, _) = self.follow(std::slice::from_ref(&edge.made), from, to, Direction::Down).await?;
+            let mut affected = self.alerts_of(down.iter(), (from, to)).await?;
+            affected.extend(self.alerts_of(makers.iter(), (from, to)).await?);
+            self.assign_each(affected.into_iter().collect()).await?;
+        }
+        Ok(())
+    }
+
+    /// Assigns alerts, those that make up one connected set already only once.
+    async fn assign_each(&self, refs: Vec<Ref>) -> Result<(), EnrichError> {
+        let mut settled: HashSet<Ref> = HashSet::new();
+        for (account, id) in refs {
+            let own = (account.clone(), id.clone());
+            if settled.contains(&own) {
+                continue;
+            }
+            self.assign(&account, &id).await?;
+            let Some(neighbour) = self.alerts.briefs(std::slice::from_ref(&own)).await?.pop() else { continue };
+            for (brief, _) in self.connected(neighbour).await? {
+                settled.insert((brief.account, brief.alert_id));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How an attempt went.
+enum Progress {
+    /// All is written.
+    Done,
+    /// Some is written, some is left.
+    More,
+    /// Somebody else was faster.
+    Again,
+}
+
+#[derive(Clone, Copy)]
+enum Direction {
+    Up,
+    Down,
+}
+
+/// Leaves out what would make the incident too large; returns whether something was left out. An alert that has
+/// an incident stays in it; one that has none goes to the latest with room, or begins another.
+fn keep_within_cap(found: &mut Vec<StoredIncident>, fresh: &mut Vec<Ref>, own: &Ref, assigned: bool) -> bool {
+    let size = |f: &StoredIncident| f.members.values().map(BTreeSet::len).sum::<usize>();
+    if found.iter().map(size).sum::<usize>() + fresh.len() <= INCIDENT_CAP {
+        return false;
+    }
+    fresh.retain(|r| r == own);
+    if assigned {
+        found.retain(|f| f.members.get(&own.0).is_some_and(|ids| ids.contains(&own.1)));
+        return true;
+    }
+    found.retain(|f| size(f) < INCIDENT_CAP);
+    found.sort_by_key(|f| std::cmp::Reverse(f.incident.time_last));
+    found.truncate(1);
+    true
+}

@@ -1,0 +1,366 @@
+//! The stage's handler: one batch of detections at a time, over ports.
+//!
+//! In: [`DetectionBatch`] messages, at least once and in any order. Out: stored alerts, lineage, incidents and
+//! search documents, and one [`AlertRaised`] per alert and level through the outbox. Every step can be done
+//! again without a second effect, so a crash anywhere is healed by the next delivery: an alert, its members
+//! and its outbox message are one transaction; everything after it is done again when a message comes again.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    hash::{BuildHasher, Hasher, RandomState},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use sentinel_durable::{
+    Clock, Message, Outcome, Queue, Stage,
+    codec::{self, CodecError},
+    outbox::{self, OutboxError},
+    worker::Handler,
+};
+use sentinel_model::{
+    Detection, Level,
+    incident::AlertBrief,
+    message::{AlertRaised, DetectionBatch},
+};
+use sentinel_search::{SearchError, SearchIndex};
+use sentinel_state::{
+    Table, TableError,
+    alerts::{Alerts, Members, StoredAlert},
+    incidents::Incidents,
+    lineage::Lineage,
+};
+
+use crate::{
+    document, grouping,
+    intel::{self, Sources},
+    merge::{self, Growing, Intel},
+    own::{OWN_ROLE_RULE, OwnActions, OwnActionsError},
+};
+
+/// Attempts to write against other writers before the message goes back to the queue.
+pub(crate) const ATTEMPTS: u32 = 30;
+
+/// What the stage works with.
+#[derive(Clone)]
+pub struct Ports {
+    /// Where state is kept.
+    pub table: Arc<dyn Table>,
+    /// Where messages for respond go.
+    pub queue: Arc<dyn Queue>,
+    /// Where alerts are indexed.
+    pub search: Arc<dyn SearchIndex>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// What we did ourselves.
+    pub own: Arc<dyn OwnActions>,
+}
+
+/// What an operator sets.
+#[derive(Clone, Default)]
+pub struct Settings {
+    /// ARNs of respond's own roles.
+    pub own_roles: BTreeSet<String>,
+    /// Sources of threat intelligence.
+    pub sources: Sources,
+}
+
+/// What can go wrong with a batch. Policy: all of it brings the message back to the queue.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrichError {
+    /// The message cannot be read; it ends in the dead-letter queue.
+    #[error("the message cannot be read: {0}")]
+    Message(#[from] CodecError),
+    /// The table failed.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The outbox could not be sent on.
+    #[error("the outbox could not be relayed: {0}")]
+    Outbox(#[from] OutboxError),
+    /// The index failed.
+    #[error(transparent)]
+    Search(#[from] SearchError),
+    /// An alert cannot be written as JSON.
+    #[error("an alert cannot be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The record of our own actions failed.
+    #[error(transparent)]
+    Own(#[from] OwnActionsError),
+    /// Other writers kept changing the same item.
+    #[error("{0} was changed by others {ATTEMPTS} times in a row")]
+    Contended(String),
+}
+
+/// The enrich stage.
+#[derive(Clone)]
+pub struct Enrich {
+    ports: Ports,
+    settings: Settings,
+    alerts: Alerts,
+    pub(crate) incidents: Incidents,
+    lineage: Lineage,
+}
+
+impl Enrich {
+    /// The stage over its ports.
+    pub fn new(ports: Ports, settings: Settings) -> Self {
+        let table = &ports.table;
+        Self {
+            alerts: Alerts::new(Arc::clone(table)),
+            incidents: Incidents::new(Arc::clone(table)),
+            lineage: Lineage::new(Arc::clone(table)),
+            ports,
+            settings,
+        }
+    }
+
+    /// Handles one batch. `redelivered` says that it may have been handled in part before: then everything is
+    /// looked at again, also what seems unchanged.
+    pub async fn handle_batch(&self, mut batch: DetectionBatch, redelivered: bool) -> Result<(), EnrichError> {
+        self.drop_ours(&mut batch).await?;
+        let recorded = self.lineage.record(&batch.lineage, self.ports.clock.now()).await?;
+        let mut touched = Vec::new();
+        for detection in &batch.detections {
+            if let Some((stored, changed)) = self.merge(detection, &batch.correlation_id).await?
+                && (changed || redelivered || stored.incident_id.is_none())
+            {
+                touched.push(stored);
+            }
+        }
+        let grouping = grouping::Grouping {
+            table: &self.ports.table,
+            alerts: &self.alerts,
+            incidents: &self.incidents,
+            lineage: &self.lineage,
+        };
+        for stored in touched.iter().filter(|s| s.alert.level >= Level::Low) {
+            grouping.assign(&stored.alert.account, &stored.alert.alert_id).await?;
+        }
+        grouping.join(if redelivered { &batch.lineage } else { &recorded }).await?;
+        self.index(&touched).await?;
+        outbox::relay(self.ports.table.as_ref(), self.ports.queue.as_ref()).await?;
+        tracing::info!(
+            correlation_id = batch.correlation_id,
+            detections = batch.detections.len(),
+            alerts_changed = touched.len(),
+            lineage = recorded.len(),
+            redelivered,
+            "detections merged"
+        );
+        Ok(())
+    }
+
+    /// Takes the events of our own recorded actions out of all detections, and notes them on their actions.
+    async fn drop_ours(&self, batch: &mut DetectionBatch) -> Result<(), EnrichError> {
+        let own_roles = &self.settings.own_roles;
+        let mut known: HashMap<(String, u128), bool> = HashMap::new();
+        for detection in &mut batch.detections {
+            let own_rule = detection.rule.id == OWN_ROLE_RULE;
+            let mut kept = Vec::with_capacity(detection.members.len());
+            for member in std::mem::take(&mut detection.members) {
+                if !own_rule && !member.issuer.as_ref().is_some_and(|issuer| own_roles.contains(issuer)) {
+                    kept.push(member);
+                    continue;
+                }
+                let key = (detection.account.clone(), member.event.member_key());
+                let ours = if let Some(ours) = known.get(&key) {
+                    *ours
+                } else {
+                    let ours = self.ports.own.is_ours(&detection.account, &member).await?;
+                    if ours {
+                        self.ports.own.note_ours(&detection.account, &member).await?;
+                        tracing::info!(
+                            correlation_id = batch.correlation_id,
+                            account = detection.account,
+                            event_id = member.event.id,
+                            action = member.action,
+                            "event of our own action left out"
+                        );
+                    }
+                    known.insert(key, ours);
+                    ours
+                };
+                if !ours {
+                    kept.push(member);
+                }
+            }
+            detection.members = kept;
+        }
+        batch.detections.retain(|d| !d.members.is_empty());
+        Ok(())
+    }
+
+    /// Merges a detection into its stored alert; returns the alert and whether it changed.
+    async fn merge(
+        &self,
+        detection: &Detection,
+        correlation_id: &str,
+    ) -> Result<Option<(StoredAlert, bool)>, EnrichError> {
+        for attempt in 1..=ATTEMPTS {
+            let before = self.alerts.get(&detection.account, &detection.alert_id).await?;
+            let Some((grown, members)) = self.grow(before.as_ref(), detection, correlation_id).await? else {
+                return Ok(None);
+            };
+            let is_new = before.is_none();
+            let rose = grown.alert.level >= Level::Low && grown.raised.is_none_or(|l| grown.alert.level > l);
+            let unchanged = before.as_ref().is_some_and(|b| b.alert == grown.alert && b.basis == grown.basis) && !rose;
+            if unchanged {
+                return Ok(Some((grown, false)));
+            }
+            match self.store(before.as_ref(), grown, &members, rose, correlation_id).await {
+                Err(EnrichError::Table(e)) if e.is_condition() => pause(attempt).await,
+                Err(e) => return Err(e),
+                Ok(stored) => {
+                    if is_new {
+                        sentinel_telemetry::metrics::alert(stored.alert.level.as_str());
+                    }
+                    tracing::info!(
+                        correlation_id,
+                        alert_id = stored.alert.alert_id,
+                        account = stored.alert.account,
+                        rule = stored.alert.rule.id,
+                        level = stored.alert.level.as_str(),
+                        events = stored.alert.event_count,
+                        raised = rose,
+                        "{}",
+                        if is_new { "alert is new" } else { "alert grew" }
+                    );
+                    return Ok(Some((stored, true)));
+                }
+            }
+        }
+        Err(EnrichError::Contended(format!("alert {}", detection.alert_id)))
+    }
+
+    /// What the alert is with the detection; `None` when the detection has no members.
+    async fn grow(
+        &self,
+        before: Option<&StoredAlert>,
+        detection: &Detection,
+        correlation_id: &str,
+    ) -> Result<Option<(StoredAlert, Members)>, EnrichError> {
+        let mut members = match before {
+            Some(stored) => self.alerts.members(stored).await?,
+            None => Members::default(),
+        };
+        let (mut fresh, mut overflow) = (0, false);
+        for member in &detection.members {
+            let key = member.event.member_key();
+            if members.insert(key) {
+                fresh += 1;
+            } else {
+                overflow |= !members.contains(key);
+            }
+        }
+        // After a failed lookup everything that the alert shows is asked for again.
+        let again = before.filter(|b| b.basis.lookup_failed).map(|b| &b.alert);
+        let indicators = intel::indicators_of(again, detection);
+        let (findings, failures) = intel::lookup_all(&self.settings.sources, &indicators, detection.window.start).await;
+        for failure in &failures {
+            sentinel_telemetry::error("intelligence");
+            tracing::warn!(correlation_id, alert_id = detection.alert_id, error = %failure, "scored without intelligence");
+        }
+        let intel = Intel { findings, failed: !failures.is_empty() };
+        let growing = before.map(|b| Growing { alert: b.alert.clone(), basis: b.basis.clone() });
+        let Some(grown) = merge::grow(growing, detection, fresh, overflow, &intel, correlation_id) else {
+            return Ok(None);
+        };
+        let stored = StoredAlert {
+            alert: grown.alert,
+            basis: grown.basis,
+            raised: before.and_then(|b| b.raised),
+            incident_id: before.and_then(|b| b.incident_id.clone()),
+            version: before.map_or(0, |b| b.version),
+        };
+        Ok(Some((stored, members)))
+    }
+
+    /// Stores a grown alert, its members and, when it rose, the message to respond, in one transaction. The
+    /// links by which grouping finds it are written before, so that whoever sees the alert can find it.
+    async fn store(
+        &self,
+        before: Option<&StoredAlert>,
+        mut grown: StoredAlert,
+        members: &Members,
+        rose: bool,
+        correlation_id: &str,
+    ) -> Result<StoredAlert, EnrichError> {
+        let alert = &grown.alert;
+        if alert.level >= Level::Low {
+            let linked: BTreeSet<_> =
+                before.map(|b| AlertBrief::of(&b.alert).identities().collect()).unwrap_or_default();
+            let new: Vec<_> = AlertBrief::of(alert).identities().filter(|i| !linked.contains(i)).collect();
+            let now = self.ports.clock.now();
+            self.incidents.link(&new, alert.window, &alert.account, &alert.alert_id, now).await?;
+        }
+        let mut writes = Vec::new();
+        if rose {
+            let raised = AlertRaised {
+                correlation_id: correlation_id.to_owned(),
+                alert_id: alert.alert_id.clone(),
+                account: alert.account.clone(),
+                level: alert.level,
+            };
+            let id = format!("raised-{}-{}", alert.alert_id, alert.level);
+            writes.push(outbox::put(&id, Stage::Respond, &codec::encode(&raised)?)?);
+            grown.raised = Some(alert.level);
+        }
+        let mut all = self.alerts.writes(&grown, members)?;
+        all.append(&mut writes);
+        self.ports.table.write(all).await?;
+        grown.version += 1;
+        Ok(grown)
+    }
+
+    /// Indexes alerts for search. An alert that grew meanwhile is indexed again, so that whoever is last to
+    /// index has indexed the last.
+    async fn index(&self, touched: &[StoredAlert]) -> Result<(), EnrichError> {
+        let mut open: BTreeMap<String, StoredAlert> =
+            touched.iter().map(|s| (s.alert.alert_id.clone(), s.clone())).collect();
+        for _ in 0..ATTEMPTS {
+            if open.is_empty() {
+                return Ok(());
+            }
+            let documents = open.values().map(|s| document::of(&s.alert)).collect::<Result<Vec<_>, _>>()?;
+            self.ports.search.index(documents).await?;
+            let mut newer = BTreeMap::new();
+            for (id, indexed) in open {
+                if let Some(now) = self.alerts.get(&indexed.alert.account, &id).await?
+                    && now.version != indexed.version
+                {
+                    newer.insert(id, now);
+                }
+            }
+            open = newer;
+        }
+        // Whoever grows it so often indexes it too.
+        Ok(())
+    }
+
+    async fn handle_message(&self, message: &Message) -> Result<(), EnrichError> {
+        let batch: DetectionBatch = codec::decode(&message.body)?;
+        self.handle_batch(batch, message.receives > 1).await
+    }
+}
+
+#[async_trait]
+impl Handler for Enrich {
+    async fn handle(&self, batch: Vec<Message>) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(batch.len());
+        for message in &batch {
+            outcomes.push(match self.handle_message(message).await {
+                Ok(()) => Outcome::Done,
+                Err(e) => Outcome::Retry(e.to_string()),
+            });
+        }
+        outcomes
+    }
+}
+
+/// Waits a little, longer with every attempt, and never as long as the other writer does.
+pub(crate) async fn pause(attempt: u32) {
+    let most = u64::from(attempt.min(10)) * 8;
+    let jitter = RandomState::new().build_hasher().finish() % most.max(1);
+    tokio::time::sleep(Duration::from_millis(1 + jitter)).await;
+}
