@@ -1,0 +1,235 @@
+//! `sentinel scan` as its users run it: real files in, alerts, summary and exit status out.
+
+mod common;
+
+use std::{io::Write as _, path::PathBuf};
+
+use common::{record, run, scan, stop_logging, write};
+use serde_json::{Value, json};
+
+const FIELDS: [&str; 16] = [
+    "alert_id",
+    "time",
+    "rule",
+    "title",
+    "category",
+    "level",
+    "score",
+    "principal",
+    "account",
+    "region",
+    "source_ip",
+    "event_count",
+    "event_ids",
+    "indicators",
+    "attack",
+    "reasons",
+];
+
+fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(text).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn ids_and_counts(alerts: &[Value]) -> Vec<String> {
+    let mut keys: Vec<_> =
+        alerts.iter().map(|a| format!("{} {} {}", a["alert_id"], a["level"], a["event_count"])).collect();
+    keys.sort();
+    keys
+}
+
+#[test]
+fn a_stopped_trail_raises_an_alert_with_every_field() {
+    let folder = tempfile::tempdir().unwrap();
+    let event = stop_logging("a0000000-0000-4000-8000-000000000001", "2026-03-02T10:15:00Z");
+    write(folder.path(), "log.json", json!({"Records": [event]}).to_string());
+    let (alerts, summary) = scan(&[folder.path().to_str().unwrap()]);
+    let alert = alerts.iter().find(|a| a["level"] == "high" || a["level"] == "critical").expect("an alert");
+    for field in FIELDS {
+        assert!(alert.get(field).is_some(), "{field} is missing");
+    }
+    assert_eq!(alert["principal"], "arn:aws:iam::111122223333:user/mallory");
+    assert_eq!(alert["account"], "111122223333");
+    assert_eq!(alert["source_ip"], "203.0.113.7");
+    assert_eq!(alert["event_ids"], json!(["a0000000-0000-4000-8000-000000000001"]));
+    assert!(alert["attack"]["techniques"][0].as_str().unwrap().starts_with('T'));
+    assert_eq!(summary["records"], 1);
+}
+
+#[test]
+fn order_wrapping_and_repetition_do_not_change_the_alerts() {
+    let events: Vec<Value> = (0..20)
+        .map(|n| stop_logging(&format!("b0000000-0000-4000-8000-{n:012}"), &format!("2026-03-02T{:02}:30:00Z", n % 12)))
+        .collect();
+    let plain = tempfile::tempdir().unwrap();
+    write(plain.path(), "a.json", json!({"Records": events}).to_string());
+    let (expected, summary) = scan(&[plain.path().to_str().unwrap()]);
+    assert_eq!(summary["records"], 20);
+
+    let other = tempfile::tempdir().unwrap();
+    let lines: Vec<String> = events.iter().rev().map(Value::to_string).collect();
+    write(other.path(), "x.dat", gzip(lines.join("\n").as_bytes()));
+    let bus: Vec<String> = events
+        .iter()
+        .map(|e| {
+            json!({"version": "0", "detail-type": "AWS API Call via CloudTrail", "source": "aws.cloudtrail",
+                   "account": "111122223333", "region": "us-east-1", "time": e["eventTime"], "detail": e})
+            .to_string()
+        })
+        .collect();
+    write(other.path(), "y.log", bus.join("\n"));
+    let (found, summary) = scan(&[other.path().to_str().unwrap()]);
+    assert_eq!(summary["records"], 40);
+    assert_eq!(summary["duplicates"], 20);
+    assert_eq!(ids_and_counts(&found), ids_and_counts(&expected));
+}
+
+#[test]
+fn one_id_with_two_contents_is_kept_twice_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = stop_logging("c0000000-0000-4000-8000-000000000001", "2026-03-02T10:15:00Z");
+    let mut second = first.clone();
+    second["sourceIPAddress"] = json!("198.51.100.9");
+    write(folder.path(), "log.json", json!([first, second, first]).to_string());
+    let (alerts, summary) = scan(&[folder.path().to_str().unwrap()]);
+    assert_eq!((&summary["conflicting"], &summary["duplicates"]), (&json!(1), &json!(1)));
+    assert_eq!(alerts[0]["event_count"], 2);
+}
+
+#[test]
+fn broken_lines_cost_only_themselves_and_are_told_with_their_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = stop_logging("d0000000-0000-4000-8000-000000000001", "2026-03-02T10:15:00Z");
+    write(folder.path(), "mixed.log", format!("{good}\n{{broken\n[1, 2]\n{good}\n"));
+    write(folder.path(), "note.txt", "this is no log at all\nand neither is this\n");
+    let (_, summary) = scan(&[folder.path().to_str().unwrap()]);
+    assert_eq!(summary["records"], 2);
+    let malformed = summary["malformed"].as_array().unwrap();
+    assert_eq!(malformed.len(), 3, "{malformed:?}");
+    for entry in malformed {
+        for key in ["file", "position", "reason"] {
+            assert!(!entry[key].as_str().unwrap().is_empty());
+        }
+    }
+}
+
+#[test]
+fn standard_input_is_read_for_a_dash() {
+    let event = stop_logging("e0000000-0000-4000-8000-000000000001", "2026-03-02T10:15:00Z");
+    let output = run(&["scan", "--format", "ndjson", "-"], &gzip(event.to_string().as_bytes()));
+    assert!(output.status.success());
+    assert_eq!(output.stdout.iter().filter(|b| **b == b'\n').count(), 1);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("records      1"));
+}
+
+#[test]
+fn what_cannot_be_read_is_told_by_exit_status_and_the_rest_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let event = stop_logging("f0000000-0000-4000-8000-000000000001", "2026-03-02T10:15:00Z");
+    write(folder.path(), "good.json", event.to_string());
+    let mut cut = gzip(format!("{event}\n").repeat(200).as_bytes());
+    cut.truncate(cut.len() / 2);
+    write(folder.path(), "cut.json.gz", cut);
+    let output = run(&["scan", "--format", "ndjson", folder.path().to_str().unwrap(), "/does/not/exist"], b"");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.stdout.iter().filter(|b| **b == b'\n').count(), 1);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("/does/not/exist") && told.contains("cut.json.gz"), "{told}");
+}
+
+#[test]
+fn min_level_holds_alerts_back_but_the_summary_counts_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let event = stop_logging("a1000000-0000-4000-8000-000000000001", "2026-03-02T10:15:00Z");
+    write(folder.path(), "log.json", event.to_string());
+    let (alerts, summary) = scan(&["--min-level", "critical", folder.path().to_str().unwrap()]);
+    let raised: u64 = summary["alerts"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
+    assert!(raised >= 1);
+    assert!(alerts.iter().all(|a| a["level"] == "critical"));
+}
+
+#[test]
+fn a_users_rule_stands_beside_ours_or_instead_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = tempfile::tempdir().unwrap();
+    let rule = "title: Any call by mallory\nid: 6a0c6bd1-6a0f-4f0e-9c4e-0d3a5a0f7b11\nauthor: Ops\nlogsource:\n  product: aws\n  service: cloudtrail\ndetection:\n  selection:\n    userIdentity.userName: mallory\n  condition: selection\nlevel: critical\n";
+    write(rules.path(), "mallory.yml", rule);
+    write(rules.path(), "broken.yml", "title: No detection\nlogsource:\n  product: aws\n");
+    let event = stop_logging("a2000000-0000-4000-8000-000000000001", "2026-03-02T10:15:00Z");
+    write(folder.path(), "log.json", event.to_string());
+    let (rules, logs) = (rules.path().to_str().unwrap(), folder.path().to_str().unwrap());
+    let (both, summary) = scan(&["--rules", rules, logs]);
+    assert!(both.len() >= 2);
+    assert_eq!(summary["rules_refused"], 1);
+    let (alone, _) = scan(&["--rules", rules, "--no-default-rules", logs]);
+    assert_eq!(alone.len(), 1);
+    assert_eq!(alone[0]["rule"]["author"], "Ops");
+    assert_eq!(alone[0]["level"], "critical");
+}
+
+#[test]
+fn one_intruder_over_three_identities_is_one_incident() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(&["simulate", "--attack", "--people", "8", "--days", "1"], b"");
+    assert!(output.status.success());
+    write(folder.path(), "day.ndjson", &output.stdout);
+    let (incidents, _) = scan(&["--incidents", folder.path().to_str().unwrap()]);
+    let high: Vec<_> = incidents.iter().filter(|i| i["level"] == "high" || i["level"] == "critical").collect();
+    assert_eq!(high.len(), 1, "{high:#?}");
+    assert!(high[0]["principals"].as_array().unwrap().len() >= 3);
+    assert!(!high[0]["summary"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn models_add_anomalies_and_nothing_without_being_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(&["simulate", "--attack", "--people", "8", "--days", "3"], b"");
+    write(folder.path(), "days.ndjson", &output.stdout);
+    let path = folder.path().to_str().unwrap();
+    let anomaly = |a: &&Value| a["rule"]["id"].as_str().unwrap().starts_with("model:");
+    assert_eq!(scan(&[path]).0.iter().filter(anomaly).count(), 0);
+    let (with, _) = scan(&["--models", path]);
+    let found: Vec<_> = with.iter().filter(anomaly).collect();
+    assert!(!found.is_empty());
+    assert!(found.iter().all(|a| a["category"] == "anomaly" && !a["reasons"].as_array().unwrap().is_empty()));
+}
+
+#[test]
+fn a_terminal_table_names_level_and_principal() {
+    let event = stop_logging("a3000000-0000-4000-8000-000000000001", "2026-03-02T10:15:00Z");
+    let output = run(&["scan", "-"], event.to_string().as_bytes());
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("mallory") && table.contains("Level"), "{table}");
+}
+
+/// The corpus beside the checkout, when there is one.
+fn corpus() -> Option<PathBuf> {
+    let found = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/cloudtrail");
+    if !found.is_dir() {
+        eprintln!("skipped: no corpus beside the checkout");
+        return None;
+    }
+    Some(found)
+}
+
+#[test]
+fn the_corpus_is_read_whole_and_twice_is_as_once() {
+    let Some(corpus) = corpus() else { return };
+    let corpus = corpus.to_str().unwrap().to_owned();
+    let (once, summary) = scan(&[&corpus]);
+    assert_eq!(summary["records"], 1079);
+    assert!((249..=251).contains(&summary["duplicates"].as_u64().unwrap()));
+    let (twice, _) = scan(&[&corpus, &corpus]);
+    assert_eq!(ids_and_counts(&once), ids_and_counts(&twice));
+}
+
+#[test]
+fn a_record_without_an_id_is_known_again_by_its_content() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut event = record("x", "2026-03-02T10:15:00Z", "iam.amazonaws.com", "DeleteUser", json!({"userName": "bob"}));
+    event.as_object_mut().unwrap().remove("eventID");
+    write(folder.path(), "log.json", json!([event, event]).to_string());
+    let (_, summary) = scan(&[folder.path().to_str().unwrap()]);
+    assert_eq!((&summary["records"], &summary["duplicates"]), (&json!(2), &json!(1)));
+}

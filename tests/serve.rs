@@ -1,0 +1,230 @@
+//! `sentinel serve` as its users run it: logs in by API and folder, alerts out, everything still there after a
+//! restart, decisions by the command line.
+
+mod common;
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, Stdio},
+    time::{Duration, Instant},
+};
+
+use common::{run, sentinel, stop_logging, write};
+use reqwest::{Client, StatusCode};
+use serde_json::{Value, json};
+
+const PASSWORD: &str = "a long enough password";
+
+/// A running server, ended by its own process id.
+struct Server {
+    child: Child,
+    base: String,
+    first_password: Option<String>,
+}
+
+impl Server {
+    fn start(data: &Path, more: &[&str]) -> Self {
+        let mut child = sentinel()
+            .args(["serve", "--listen", "127.0.0.1:0", "--data", data.to_str().unwrap()])
+            .args(more)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (mut base, mut first_password) = (None, None);
+        while base.is_none() {
+            let line = lines.next().expect("the server ended early").unwrap();
+            if let Some(address) = line.strip_prefix("Dashboard on ") {
+                base = Some(address.to_owned());
+            } else if line.starts_with("    ") {
+                first_password = Some(line.trim().to_owned());
+            }
+        }
+        // Whatever else it prints must not block it.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, base: base.unwrap(), first_password }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}/api/v1{path}", self.base)
+    }
+
+    /// Asks it to end, as a service manager does, and waits.
+    fn stop(mut self) {
+        let asked = std::process::Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        assert!(asked.success());
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+async fn log_in(http: &Client, server: &Server, password: &str) -> Value {
+    let answer = http
+        .post(server.url("/auth/login"))
+        .json(&json!({"username": "admin", "password": password}))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    answer.json().await.unwrap()
+}
+
+/// A token of the administrator, whose first password has been changed.
+async fn administrator(http: &Client, server: &Server) -> String {
+    let Some(first) = &server.first_password else {
+        return log_in(http, server, PASSWORD).await["token"].as_str().unwrap().to_owned();
+    };
+    let session = log_in(http, server, first).await;
+    assert_eq!(session["user"]["must_change_password"], true);
+    let answer = http
+        .post(server.url("/auth/password"))
+        .bearer_auth(session["token"].as_str().unwrap())
+        .json(&json!({"current_password": first, "new_password": PASSWORD}))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    answer.json::<Value>().await.unwrap()["token"].as_str().unwrap().to_owned()
+}
+
+async fn get(http: &Client, server: &Server, token: &str, path: &str) -> Value {
+    let answer = http.get(server.url(path)).bearer_auth(token).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK, "{path}");
+    answer.json().await.unwrap()
+}
+
+/// Asks again and again until there are so many alerts.
+async fn wait_for_alerts(http: &Client, server: &Server, token: &str, wanted: usize) -> Vec<Value> {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let page = get(http, server, token, "/alerts?level=medium").await;
+        let items = page["items"].as_array().unwrap().clone();
+        if items.len() >= wanted {
+            return items;
+        }
+        assert!(Instant::now() < end, "{} of {wanted} alerts after a minute", items.len());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn now_text() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+#[tokio::test]
+async fn posted_logs_become_alerts_that_survive_a_restart() {
+    let data = tempfile::tempdir().unwrap();
+    let http = Client::new();
+    let server = Server::start(data.path(), &[]);
+    assert_eq!(http.get(server.url("/alerts")).send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
+    let token = administrator(&http, &server).await;
+
+    let event = stop_logging("a0000000-0000-4000-8000-000000000001", &now_text());
+    let body = format!("{event}\n{event}\n{{broken\n");
+    let answer = http.post(server.url("/logs")).bearer_auth(&token).body(body).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::ACCEPTED);
+    let counts: Value = answer.json().await.unwrap();
+    assert_eq!((&counts["accepted"], &counts["duplicates"]), (&json!(1), &json!(1)));
+    assert_eq!(counts["malformed"].as_array().unwrap().len(), 1);
+
+    let alerts = wait_for_alerts(&http, &server, &token, 1).await;
+    let id = alerts[0]["alert_id"].as_str().unwrap().to_owned();
+    let found = get(&http, &server, &token, "/events?q=StopLogging").await;
+    assert_eq!(found["items"][0]["event_id"], "a0000000-0000-4000-8000-000000000001");
+    server.stop();
+
+    let server = Server::start(data.path(), &[]);
+    assert_eq!(server.first_password, None, "the first password is printed once");
+    let token = administrator(&http, &server).await;
+    let alert = get(&http, &server, &token, &format!("/alerts/{id}")).await;
+    assert_eq!(alert["event_count"], 1);
+    assert_eq!(alert["provenance"][0]["channel"], "api");
+
+    // The same event again finds the same alert and raises none.
+    let again = http.post(server.url("/logs")).bearer_auth(&token).body(event.to_string()).send().await.unwrap();
+    assert_eq!(again.status(), StatusCode::ACCEPTED);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let alerts = get(&http, &server, &token, "/alerts?level=medium").await;
+    assert_eq!(alerts["items"].as_array().unwrap().len(), 1);
+    assert_eq!(alerts["items"][0]["event_count"], 1);
+    let text = http.get(format!("{}/metrics", server.base)).send().await.unwrap().text().await.unwrap();
+    assert!(text.contains("sentinel_events_total"), "{text}");
+    server.stop();
+}
+
+#[tokio::test]
+async fn files_in_the_watched_folder_are_taken_in() {
+    let data = tempfile::tempdir().unwrap();
+    let inbox = tempfile::tempdir().unwrap();
+    let http = Client::new();
+    let server = Server::start(data.path(), &["--watch", inbox.path().to_str().unwrap()]);
+    let token = administrator(&http, &server).await;
+    let event = stop_logging("b0000000-0000-4000-8000-000000000001", &now_text());
+    write(inbox.path(), "trail.json", json!({"Records": [event]}).to_string());
+    let alerts = wait_for_alerts(&http, &server, &token, 1).await;
+    let id = alerts[0]["alert_id"].as_str().unwrap();
+    let alert = get(&http, &server, &token, &format!("/alerts/{id}")).await;
+    assert_eq!(alert["provenance"][0]["channel"], "folder");
+    server.stop();
+}
+
+#[tokio::test]
+async fn a_killed_server_loses_nothing_that_it_accepted() {
+    let data = tempfile::tempdir().unwrap();
+    let http = Client::new();
+    let mut server = Server::start(data.path(), &[]);
+    let token = administrator(&http, &server).await;
+    let events: Vec<String> = (0..50)
+        .map(|n| {
+            let mut event = stop_logging(&format!("c0000000-0000-4000-8000-{n:012}"), &now_text());
+            event["userIdentity"]["arn"] = json!(format!("arn:aws:iam::111122223333:user/mallory{n}"));
+            event["userIdentity"]["userName"] = json!(format!("mallory{n}"));
+            event.to_string()
+        })
+        .collect();
+    let answer = http.post(server.url("/logs")).bearer_auth(&token).body(events.join("\n")).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::ACCEPTED);
+    server.child.kill().unwrap();
+    drop(server);
+
+    let server = Server::start(data.path(), &[]);
+    let token = administrator(&http, &server).await;
+    let alerts = wait_for_alerts(&http, &server, &token, 50).await;
+    assert_eq!(alerts.len(), 50, "each alert once");
+    server.stop();
+}
+
+#[tokio::test]
+async fn a_containment_is_undone_from_the_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    assert!(run(&["demo", "--once", "--data", data.to_str().unwrap()], b"").status.success());
+    let http = Client::new();
+    let server = Server::start(&data, &["--account", "simulated"]);
+    let token = administrator(&http, &server).await;
+    let health: Value = http.get(server.url("/health")).send().await.unwrap().json().await.unwrap();
+    assert_eq!(health["simulated_account"], true);
+    let responses = get(&http, &server, &token, "/responses?state=contained").await;
+    let id = responses["items"][0]["response_id"].as_str().unwrap().to_owned();
+    server.stop();
+
+    let with = |password: &str| {
+        let args =
+            ["respond", "undo", &id, "--as", "admin", "--password-file", "-", "--data", data.to_str().unwrap()];
+        run(&args, password.as_bytes())
+    };
+    assert_eq!(with("wrong").status.code(), Some(1));
+    let output = with(PASSWORD);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(told.contains("undone"), "{told}");
+    let second = with(PASSWORD);
+    assert_eq!(second.status.code(), Some(1), "what is undone cannot be undone again");
+}
