@@ -1,1 +1,19 @@
-//! Stub.
+//! The first stage: bytes of any log that holds CloudTrail records in, normalised events out.
+//!
+//! [`reader`] cuts records out of whatever wraps them; [`identity`] names them and tells copies apart;
+//! [`normalise`] makes the typed envelope; [`lineage`] reads which identities an event made or took on;
+//! [`Ingest`] is the handler that does all of it for one input and hands the events on.
+
+mod batch;
+pub mod identity;
+mod ingest;
+pub mod lineage;
+pub mod normalise;
+pub mod reader;
+mod report;
+
+pub use batch::BATCH_EVENTS;
+pub use identity::{Seen, Sight};
+pub use ingest::{Ingest, IngestError, Input};
+pub use reader::{Envelope, Found, Limits, Position, ReadError, Reader, Record, read};
+pub use report::{MALFORMED_CAP, MalformedEntry, Report, SetAside};

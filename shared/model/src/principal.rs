@@ -65,6 +65,7 @@ impl Principal {
     /// Whether alerts of this principal may be grouped by it: `unknown`, another account and a service
     /// stand for many different callers, so sharing them says nothing.
     pub fn identifies_someone(&self) -> bool {
-        !matches!(self.kind, PrincipalKind::Service | PrincipalKind::Account | PrincipalKind::Unknown)
+        let many = matches!(self.kind, PrincipalKind::Service | PrincipalKind::Account | PrincipalKind::Unknown);
+        !many && self.id != "unknown"
     }
 }

@@ -1,0 +1,185 @@
+//! Which event a record is, and whether it was seen before.
+//!
+//! A record's identity is its `eventID`; without one, a hash of the record. Copies with equal JSON values are
+//! duplicates; another content under the same id is a conflict, kept beside the first.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use sentinel_model::hash;
+use sonic_rs::{JsonContainerTrait as _, JsonNumberTrait as _, JsonType, JsonValueTrait as _, Value};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// The identity of a record: its `eventID`, or `sha256:` and a hash of the record with sorted keys.
+/// `text` is the record's JSON.
+pub fn event_id<'a>(value: &'a Value, text: &str) -> Cow<'a, str> {
+    match value.get("eventID").and_then(|v| v.as_str()) {
+        Some(id) if !id.is_empty() => Cow::Borrowed(id),
+        _ => Cow::Owned(hashed_id(value, text)),
+    }
+}
+
+fn hashed_id(value: &Value, text: &str) -> String {
+    match serde_json::from_str::<serde_json::Value>(text) {
+        Ok(sorted) => hash::record_id(&sorted),
+        // The two parsers differ at the edges (huge numbers); then the content's own hash has to do.
+        Err(_) => format!("xxh3:{:016x}", content_hash(value)),
+    }
+}
+
+/// Hash of a record's JSON value that ignores key order and the spelling of numbers: the same as
+/// [`sentinel_model::hash::content_hash`] gives for the record parsed by `serde_json` (which may round the last
+/// digit of a long fraction differently).
+pub fn content_hash(value: &Value) -> u64 {
+    match value.get_type() {
+        JsonType::Null => hash::content_hash(&serde_json::Value::Null),
+        JsonType::Boolean => hash::content_hash(&serde_json::Value::Bool(value.is_true())),
+        JsonType::Number => match value.as_number() {
+            Some(n) => hash::number_hash(n.as_i64(), n.as_u64(), n.as_f64()),
+            None => hash::number_hash(None, None, None),
+        },
+        JsonType::String => hash::string_hash(value.as_str().unwrap_or_default()),
+        JsonType::Array => match value.as_array() {
+            Some(items) => hash::list_hash(items.iter().map(content_hash)),
+            None => hash::list_hash(std::iter::empty()),
+        },
+        JsonType::Object => match value.as_object() {
+            Some(members) => hash::object_hash(members.iter().map(|(k, v)| (k.as_bytes(), content_hash(v)))),
+            None => hash::object_hash(std::iter::empty()),
+        },
+    }
+}
+
+/// What a record is among those seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sight {
+    /// The first of its id.
+    New,
+    /// Id and content were seen before.
+    Duplicate,
+    /// The id was seen before, this content was not: to be kept beside the first.
+    Conflicting,
+}
+
+/// Remembers the events seen, in about 17 bytes each: hashes only, so two ids may be taken for one once in
+/// many billions of pairs; their events then count as conflicting, and both are kept.
+#[derive(Debug, Default)]
+pub struct Seen {
+    first: HashMap<u64, u64, BuildHasherDefault<Hashed>>,
+    /// Further contents of ids that have several.
+    others: HashMap<u64, Vec<u64>, BuildHasherDefault<Hashed>>,
+}
+
+impl Seen {
+    /// Nothing seen yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes note of an event.
+    pub fn note(&mut self, id: &str, content: u64) -> Sight {
+        let key = xxh3_64(id.as_bytes());
+        match self.first.entry(key) {
+            Entry::Vacant(free) => {
+                free.insert(content);
+                return Sight::New;
+            }
+            Entry::Occupied(first) if *first.get() == content => return Sight::Duplicate,
+            Entry::Occupied(_) => {}
+        }
+        let others = self.others.entry(key).or_default();
+        if others.contains(&content) {
+            return Sight::Duplicate;
+        }
+        others.push(content);
+        Sight::Conflicting
+    }
+
+    /// How many different ids were seen.
+    pub fn len(&self) -> usize {
+        self.first.len()
+    }
+
+    /// Whether nothing was seen.
+    pub fn is_empty(&self) -> bool {
+        self.first.is_empty()
+    }
+}
+
+/// Takes keys that are hashes already.
+#[derive(Debug, Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = xxh3_64(bytes);
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(serde_json::Value::from),
+            any::<i64>().prop_map(serde_json::Value::from),
+            any::<u64>().prop_map(serde_json::Value::from),
+            // Short fractions: serde_json may miss the last digit of long ones.
+            any::<i32>().prop_map(|n| serde_json::Value::from(f64::from(n) / 8.0)),
+            ".{0,12}".prop_map(serde_json::Value::from),
+        ];
+        leaf.prop_recursive(4, 40, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(serde_json::Value::from),
+                prop::collection::btree_map(".{0,6}", inner, 0..6)
+                    .prop_map(|m| serde_json::Value::Object(m.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn both_parsers_hash_alike(value in json()) {
+            let text = value.to_string();
+            let reparsed: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let parsed: Value = sonic_rs::from_str(&text).unwrap();
+            prop_assert_eq!(content_hash(&parsed), hash::content_hash(&reparsed), "{}", text);
+        }
+    }
+
+    #[test]
+    fn the_id_is_the_event_id_or_a_hash_of_the_record() {
+        let id = |text: &str| event_id(&sonic_rs::from_str(text).unwrap(), text).into_owned();
+        assert_eq!(id(r#"{"eventID":"e-1","a":1}"#), "e-1");
+        let hashed = id(r#"{"eventName":"X","eventSource":"y"}"#);
+        assert!(hashed.starts_with("sha256:"));
+        assert_eq!(hashed, id(r#"{ "eventSource":"y", "eventName":"X" }"#), "key order and white space");
+        assert_ne!(hashed, id(r#"{"eventSource":"y","eventName":"Z"}"#));
+        assert!(id(r#"{"eventID":"","eventName":"X"}"#).starts_with("sha256:"));
+    }
+
+    #[test]
+    fn a_second_content_conflicts_once() {
+        let mut seen = Seen::new();
+        assert_eq!(seen.note("a", 1), Sight::New);
+        assert_eq!(seen.note("a", 1), Sight::Duplicate);
+        assert_eq!(seen.note("a", 2), Sight::Conflicting);
+        assert_eq!(seen.note("a", 2), Sight::Duplicate);
+        assert_eq!(seen.note("a", 1), Sight::Duplicate);
+        assert_eq!(seen.note("b", 1), Sight::New);
+        assert_eq!(seen.len(), 2);
+    }
+}

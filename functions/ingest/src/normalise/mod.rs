@@ -1,0 +1,154 @@
+//! Makes the normalised event of a CloudTrail record: who did what, when, from where, to what, how it ended.
+//!
+//! In: a record as the reader found it, and how this copy came. Out: [`Event`]. Each fact can also be asked
+//! for alone, for those who need few facts of many records.
+
+mod fields;
+mod principal;
+mod targets;
+
+use sentinel_model::{Action, Event, Network, Outcome, Provenance, RawRecord, SourceKind, Timestamp, time};
+use sonic_rs::{JsonType, JsonValueTrait as _, Value};
+
+use crate::{Envelope, Record, identity, lineage};
+
+pub use fields::is_account;
+pub(crate) use fields::{partition, path, text, text_at};
+pub use principal::principal;
+pub use targets::targets;
+
+/// What stands for the account when nothing tells it.
+pub const UNKNOWN_ACCOUNT: &str = "unknown";
+
+/// Why a record makes no event.
+#[derive(Debug, thiserror::Error)]
+pub enum NormaliseError {
+    /// The record's text is not JSON for a strict parser.
+    #[error("not JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// A record that came from an account that it does not name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the record's recipientAccountId is {record}, but it came from account {sender}")]
+pub struct AccountMismatch {
+    /// `recipientAccountId`.
+    pub record: String,
+    /// The account in the envelope or key.
+    pub sender: String,
+}
+
+/// Checks that the account in the EventBridge envelope, and that in the key, is the record's
+/// `recipientAccountId`, where both are there. The owner of a CloudWatch Logs subscription is not compared.
+pub fn check_account(value: &Value, envelope: &Envelope) -> Result<(), AccountMismatch> {
+    let Some(record) = text(value, "recipientAccountId") else { return Ok(()) };
+    for sender in [&envelope.account, &envelope.key.account].into_iter().flatten() {
+        if sender != record {
+            return Err(AccountMismatch { record: record.to_owned(), sender: sender.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// The account in which the event happened: `recipientAccountId`, else the envelope's or the key's, else
+/// that of the identity, else the log group's owner, else `unknown`. What is no account id counts as absent.
+pub fn account<'a>(value: &'a Value, envelope: &'a Envelope) -> &'a str {
+    text(value, "recipientAccountId")
+        .filter(|a| is_account(a))
+        .or_else(|| envelope.account.as_deref().filter(|a| is_account(a)))
+        .or(envelope.key.account.as_deref())
+        .or_else(|| text_at(value, &["userIdentity", "accountId"]).filter(|a| is_account(a)))
+        .or_else(|| envelope.owner.as_deref().filter(|a| is_account(a)))
+        .unwrap_or(UNKNOWN_ACCOUNT)
+}
+
+/// `awsRegion`, else the envelope's or the key's Region.
+pub fn region<'a>(value: &'a Value, envelope: &'a Envelope) -> Option<&'a str> {
+    text(value, "awsRegion").or(envelope.region.as_deref()).or(envelope.key.region.as_deref())
+}
+
+/// The event's time, and whether the record itself told it. Without a readable `eventTime` it is the
+/// envelope's, the key's, the file's, and last that of arrival.
+pub fn event_time(value: &Value, envelope: &Envelope, received_at: Timestamp) -> (Timestamp, bool) {
+    let own = value.get("eventTime").and_then(|t| match t.get_type() {
+        JsonType::String => time::parse_event_time(t.as_str()?),
+        JsonType::Number => time::epoch(t.as_i64()?),
+        _ => None,
+    });
+    match own {
+        Some(t) => (t, true),
+        None => (envelope.time.or(envelope.key.time).or(envelope.file_time).unwrap_or(received_at), false),
+    }
+}
+
+/// How the event ended. A record without `errorCode` was carried out, but for sign-ins, which say so in
+/// `responseElements` (AWS CloudTrail User Guide, "AWS Management Console sign-in events").
+pub fn outcome(value: &Value) -> Outcome {
+    let message = || text(value, "errorMessage").map(str::to_owned);
+    let code = value.get("errorCode").filter(|c| !c.is_null());
+    if let Some(code) = code {
+        let code = code.as_str().map_or_else(|| sonic_rs::to_string(code).unwrap_or_default(), str::to_owned);
+        if !code.is_empty() {
+            return Outcome::Failure { code, message: message() };
+        }
+    }
+    let sign_in = text(value, "eventName").and_then(|name| text_at(value, &["responseElements", name]));
+    match sign_in {
+        Some(failed @ ("Failure" | "Failed")) => Outcome::Failure { code: failed.to_owned(), message: message() },
+        _ => Outcome::Success,
+    }
+}
+
+/// Where the event came from.
+pub fn network(value: &Value) -> Network {
+    let source = text(value, "sourceIPAddress");
+    let source_ip = source.and_then(|s| s.trim().parse().ok());
+    Network {
+        source_ip,
+        source_host: source.filter(|_| source_ip.is_none()).map(str::to_owned),
+        user_agent: text(value, "userAgent").map(str::to_owned),
+        vpc_endpoint: text(value, "vpcEndpointId").map(str::to_owned),
+    }
+}
+
+/// The access key that signed the call, where the record names one.
+pub fn access_key(value: &Value) -> Option<&str> {
+    text_at(value, &["userIdentity", "accessKeyId"])
+}
+
+/// Makes the event of a record. `provenance` says how this copy came.
+pub fn normalise(record: &Record<'_>, provenance: Provenance) -> Result<Event, NormaliseError> {
+    let (value, envelope) = (&record.value, record.envelope);
+    let raw = RawRecord::new(record.text.to_owned())?;
+    let (time, own_time) = event_time(value, envelope, provenance.received_at);
+    let account = account(value, envelope).to_owned();
+    let region = region(value, envelope).map(str::to_owned);
+    let mut event = Event {
+        id: identity::event_id(value, record.text).into_owned(),
+        content: identity::content_hash(value),
+        time,
+        time_text: value.get("eventTime").filter(|_| own_time).map(fields::as_text),
+        source: SourceKind::CloudTrail,
+        principal: principal(value, &account, region.as_deref()),
+        account,
+        action: Action {
+            service: text(value, "eventSource").unwrap_or(UNKNOWN_ACCOUNT).to_owned(),
+            name: text(value, "eventName").unwrap_or_default().to_owned(),
+            read_only: fields::boolean(value, "readOnly"),
+        },
+        region,
+        access_key_id: access_key(value).map(str::to_owned),
+        invoked_by: text_at(value, &["userIdentity", "invokedBy"]).map(str::to_owned),
+        targets: targets(value),
+        network: network(value),
+        outcome: outcome(value),
+        lineage: Vec::new(),
+        provenance: vec![provenance],
+        raw,
+    };
+    event.lineage = lineage::edges(value, &event);
+    Ok(event)
+}
+
+#[cfg(test)]
+mod tests;

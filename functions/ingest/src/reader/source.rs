@@ -1,0 +1,118 @@
+//! Bytes in, plain text out: gzip is told by its magic number, through several layers, and every layer's
+//! output counts towards the input's budget, so that a bomb ends as an error and not as a full machine.
+
+use std::io::{self, BufReader, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use flate2::bufread::MultiGzDecoder;
+
+use super::ReadError;
+
+/// Layers of gzip that are undone; what is still compressed below them is read as text (and so malformed).
+const MAX_LAYERS: usize = 4;
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+const INPUT_BUFFER: usize = 64 * 1024;
+
+/// Decompressed bytes that an input and all that is wrapped in it may still give.
+#[derive(Clone, Debug)]
+pub(super) struct Budget {
+    left: Arc<AtomicU64>,
+    limit: u64,
+}
+
+impl Budget {
+    pub(super) fn new(limit: u64) -> Self {
+        Self { left: Arc::new(AtomicU64::new(limit)), limit }
+    }
+
+    fn spend(&self, bytes: usize) -> io::Result<()> {
+        let bytes = bytes as u64;
+        let spent = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
+        spent.map(|_| ()).map_err(|_| io::Error::other(Cause::TooLarge(self.limit)))
+    }
+}
+
+/// Why reading stopped, carried through `io::Error` so that decoders pass it on unchanged.
+#[derive(Debug, thiserror::Error)]
+enum Cause {
+    #[error("over the limit of {0} bytes")]
+    TooLarge(u64),
+    #[error("{0}")]
+    Input(io::Error),
+    #[error("{0}")]
+    Gzip(io::Error),
+}
+
+/// Turns an error of a source into the reader's own.
+pub(super) fn read_error(e: io::Error) -> ReadError {
+    match e.downcast::<Cause>() {
+        Ok(Cause::TooLarge(limit)) => ReadError::TooLarge { limit },
+        Ok(Cause::Input(e)) | Err(e) => ReadError::Input(e),
+        Ok(Cause::Gzip(e)) => ReadError::Decompress(e),
+    }
+}
+
+/// The input itself: its errors are marked, so that they are not taken for damaged gzip.
+struct Input<R>(R);
+
+impl<R: Read> Read for Input<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buf).map_err(|e| {
+            // An interrupted read is repeated by whoever asked; it is no failure.
+            if e.kind() == io::ErrorKind::Interrupted { e } else { io::Error::other(Cause::Input(e)) }
+        })
+    }
+}
+
+/// Counts what passes.
+struct Counted<R> {
+    inner: R,
+    budget: Budget,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.budget.spend(n)?;
+        Ok(n)
+    }
+}
+
+/// One layer of gzip.
+struct Gunzip<R: Read>(MultiGzDecoder<BufReader<R>>);
+
+impl<R: Read> Read for Gunzip<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buf).map_err(|e| match e.downcast::<Cause>() {
+            Ok(cause) => io::Error::other(cause),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => e,
+            Err(e) => io::Error::other(Cause::Gzip(e)),
+        })
+    }
+}
+
+/// Opens an input: undoes gzip where its magic number stands. `count_plain` says whether text that came
+/// uncompressed counts too (it does not when it was part of something counted already).
+pub(super) fn open<'r>(
+    input: impl Read + Send + 'r,
+    budget: &Budget,
+    count_plain: bool,
+) -> Result<Box<dyn Read + Send + 'r>, ReadError> {
+    let mut current: Box<dyn Read + Send + 'r> = Box::new(Input(input));
+    for layer in 0..=MAX_LAYERS {
+        let mut head = Vec::with_capacity(GZIP_MAGIC.len());
+        (&mut current).take(GZIP_MAGIC.len() as u64).read_to_end(&mut head).map_err(read_error)?;
+        let compressed = head == GZIP_MAGIC && layer < MAX_LAYERS;
+        let whole = io::Cursor::new(head).chain(current);
+        if !compressed {
+            if layer == 0 && count_plain {
+                return Ok(Box::new(Counted { inner: whole, budget: budget.clone() }));
+            }
+            return Ok(Box::new(whole));
+        }
+        let decoder = MultiGzDecoder::new(BufReader::with_capacity(INPUT_BUFFER, whole));
+        current = Box::new(Counted { inner: Gunzip(decoder), budget: budget.clone() });
+    }
+    Ok(current)
+}

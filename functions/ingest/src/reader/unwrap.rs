@@ -1,0 +1,286 @@
+//! Tells what a JSON object is: a record, one of the wrappings around records, or something else with a name.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use sentinel_model::{Timestamp, time};
+use sonic_rs::{JsonValueTrait as _, Value};
+
+use super::{Envelope, Found, Limits, Position, Record};
+
+/// What a step of reading gives out.
+pub(super) struct Out<'o> {
+    pub(super) sink: &'o mut dyn FnMut(Found<'_>),
+    /// Texts found inside this one, to be read next.
+    pub(super) wrapped: &'o mut Vec<Wrapped>,
+    pub(super) limits: &'o Limits,
+}
+
+/// A text of its own that stood in a JSON string.
+pub(super) struct Wrapped {
+    pub(super) bytes: Vec<u8>,
+    pub(super) envelope: Arc<Envelope>,
+    pub(super) position: Position,
+}
+
+/// An object cut out of a text.
+pub(super) struct Object<'a> {
+    pub(super) text: &'a [u8],
+    /// Its deepest nesting, itself counted as 1.
+    pub(super) deepest: u32,
+    pub(super) envelope: &'a Arc<Envelope>,
+    pub(super) position: Position,
+    /// Whether it stands in a control message of CloudWatch Logs.
+    pub(super) control: bool,
+}
+
+pub(super) enum Examined {
+    Fine,
+    Malformed(String),
+}
+
+/// What the head of a wrapping says of all that is in it.
+pub(super) struct Wrapping {
+    pub(super) envelope: Arc<Envelope>,
+    pub(super) control: bool,
+}
+
+/// Longest name of a kind that is passed on.
+const KIND_CHARS: usize = 120;
+
+/// Parses an object.
+pub(super) fn parse(object: &Object<'_>, limits: &Limits) -> Result<Value, String> {
+    let text = utf8(object.text)?;
+    // An envelope may be larger and deeper than a record: its record is measured when it is cut out.
+    let value: Value = sonic_rs::from_str(text).map_err(|e| invalid(&e))?;
+    if is_record(&value) {
+        measure(text, object.deepest, limits)?;
+    }
+    Ok(value)
+}
+
+fn utf8(text: &[u8]) -> Result<&str, String> {
+    std::str::from_utf8(text).map_err(|e| format!("not UTF-8 from its byte {} on", e.valid_up_to()))
+}
+
+/// The first line of the parser's error: the rest shows the text itself.
+fn invalid(e: &sonic_rs::Error) -> String {
+    let message = e.to_string();
+    let first = message.lines().next().unwrap_or_default();
+    let first = first.split(" at line").next().unwrap_or_default();
+    format!("not JSON: {}", first.trim_end_matches('.'))
+}
+
+fn measure(text: &str, deepest: u32, limits: &Limits) -> Result<(), String> {
+    if text.len() > limits.record_bytes {
+        return Err(format!("larger than {} bytes", limits.record_bytes));
+    }
+    if deepest > limits.nesting {
+        return Err(format!("nested deeper than {} levels", limits.nesting));
+    }
+    Ok(())
+}
+
+/// Looks at a parsed object and tells what is in it.
+pub(super) fn examine(object: &Object<'_>, value: Value, out: &mut Out<'_>) -> Examined {
+    // `parse` has seen that it is UTF-8.
+    let Ok(text) = std::str::from_utf8(object.text) else { return Examined::Fine };
+    let item = Item { text, value, deepest: object.deepest, object };
+    match item.look(object.envelope, 0, out) {
+        Ok(()) => Examined::Fine,
+        Err(reason) => Examined::Malformed(reason),
+    }
+}
+
+struct Item<'a> {
+    text: &'a str,
+    value: Value,
+    deepest: u32,
+    object: &'a Object<'a>,
+}
+
+impl Item<'_> {
+    fn look(self, envelope: &Arc<Envelope>, depth: u32, out: &mut Out<'_>) -> Result<(), String> {
+        if is_record(&self.value) {
+            return self.record(envelope, out);
+        }
+        if depth < 3 {
+            if self.value.get("detail").is_some() && has_any(&self.value, &["detail-type", "source", "account"]) {
+                return self.event_bridge(envelope, depth, out);
+            }
+            if self.value.get("_source").is_some_and(Value::is_object) {
+                return self.inner("_source", envelope, depth, out);
+            }
+            if self.value.get("Sns").is_some_and(Value::is_object) {
+                return self.inner("Sns", envelope, depth, out);
+            }
+        }
+        if let Some(data) = self.value.get("awslogs").and_then(|l| l.get("data")).and_then(|d| d.as_str()) {
+            let bytes = base64::engine::general_purpose::STANDARD
+                .decode(data.trim())
+                .map_err(|e| format!("awslogs.data is no base64: {e}"))?;
+            out.wrapped.push(Wrapped { bytes, envelope: envelope.clone(), position: self.object.position });
+            return Ok(());
+        }
+        if let Some(text) = self.wrapped_text() {
+            return self.text_of(text, envelope, out);
+        }
+        (out.sink)(Found::Unknown { kind: kind_of(&self.value) });
+        Ok(())
+    }
+
+    fn record(self, envelope: &Arc<Envelope>, out: &mut Out<'_>) -> Result<(), String> {
+        measure(self.text, self.deepest, out.limits)?;
+        if let Some(source) = self.value.get("eventSource").and_then(|s| s.as_str())
+            && source.starts_with("aws:")
+        {
+            // Bucket notifications and stream records have the same members, but are no CloudTrail.
+            (out.sink)(Found::Unknown { kind: kind_name("notification", source) });
+            return Ok(());
+        }
+        (out.sink)(Found::Record(Record {
+            text: self.text,
+            value: self.value,
+            envelope,
+            position: self.object.position,
+        }));
+        Ok(())
+    }
+
+    /// An EventBridge envelope (Amazon EventBridge User Guide, "AWS service event metadata").
+    fn event_bridge(self, envelope: &Arc<Envelope>, depth: u32, out: &mut Out<'_>) -> Result<(), String> {
+        let detail_type = self.value.get("detail-type").and_then(|t| t.as_str()).unwrap_or_default();
+        let record = self.value.get("detail").is_some_and(is_record);
+        let by_trail = detail_type.ends_with(" via CloudTrail");
+        if record && (by_trail || detail_type.is_empty()) {
+            let of_envelope = Envelope {
+                account: text_of(&self.value, "account").or_else(|| envelope.account.clone()),
+                region: text_of(&self.value, "region").or_else(|| envelope.region.clone()),
+                time: time_of(self.value.get("time")).or(envelope.time),
+                ..Envelope::clone(envelope)
+            };
+            return self.inner("detail", &Arc::new(of_envelope), depth, out);
+        }
+        let kind = match self.value.get("detail") {
+            Some(detail) if by_trail && is_insight(detail) => "cloudtrail-insight".to_owned(),
+            _ if detail_type.is_empty() => kind_of(&self.value),
+            _ => kind_name("eventbridge", detail_type),
+        };
+        (out.sink)(Found::Unknown { kind });
+        Ok(())
+    }
+
+    /// An object that stands as a member in this one.
+    fn inner(&self, member: &str, envelope: &Arc<Envelope>, depth: u32, out: &mut Out<'_>) -> Result<(), String> {
+        let raw = sonic_rs::get(self.text, [member]).map_err(|e| invalid(&e))?;
+        let text = raw.as_raw_str();
+        let value = sonic_rs::from_str(text).map_err(|e| invalid(&e))?;
+        // What nests deepest may stand beside the member; then this is a level too strict for no real record.
+        let item = Item { text, value, deepest: self.deepest.saturating_sub(1), object: self.object };
+        item.look(envelope, depth + 1, out)
+    }
+
+    /// JSON in a string: SNS `Message`, SQS `body`, CloudWatch Logs `message`, LookupEvents' `CloudTrailEvent`,
+    /// the original that log shippers keep.
+    fn wrapped_text(&self) -> Option<&str> {
+        ["CloudTrailEvent", "Message", "message", "body", "Body"]
+            .iter()
+            .find_map(|k| self.value.get(*k).and_then(|m| m.as_str()))
+            .or_else(|| self.value.get("event")?.get("original")?.as_str())
+    }
+
+    fn text_of(&self, text: &str, envelope: &Arc<Envelope>, out: &mut Out<'_>) -> Result<(), String> {
+        if self.object.control {
+            (out.sink)(Found::Unknown { kind: "cloudwatch-logs:CONTROL_MESSAGE".to_owned() });
+            return Ok(());
+        }
+        if let Some(kind) = self.value.get("Type").and_then(|t| t.as_str())
+            && kind != "Notification"
+            && self.value.get("Message").is_some()
+        {
+            (out.sink)(Found::Unknown { kind: kind_name("sns", kind) });
+            return Ok(());
+        }
+        if !looks_like_json(text) {
+            return Err("the text it wraps is not JSON".to_owned());
+        }
+        let time = ["timestamp", "EventTime", "Timestamp"].iter().find_map(|k| time_of(self.value.get(*k)));
+        let mut envelope = envelope.clone();
+        if time.is_some() && time != envelope.time {
+            Arc::make_mut(&mut envelope).time = time;
+        }
+        out.wrapped.push(Wrapped { bytes: text.as_bytes().to_vec(), envelope, position: self.object.position });
+        Ok(())
+    }
+}
+
+/// Whether text may hold an object or an array.
+pub(super) fn looks_like_json(text: &str) -> bool {
+    text.trim_start().starts_with(['{', '['])
+}
+
+/// Reads the head of a wrapping, up to the member that holds the records.
+pub(super) fn wrapping(head: &[u8], outer: &Arc<Envelope>) -> Wrapping {
+    let mut text = head.to_vec();
+    text.extend_from_slice(b"0}");
+    let Ok(value) = sonic_rs::from_slice::<Value>(&text) else {
+        return Wrapping { envelope: outer.clone(), control: false };
+    };
+    let control = value.get("messageType").and_then(|t| t.as_str()) == Some("CONTROL_MESSAGE");
+    let mut envelope = outer.clone();
+    if let Some(owner) = text_of(&value, "owner") {
+        Arc::make_mut(&mut envelope).owner = Some(owner);
+    }
+    Wrapping { envelope, control }
+}
+
+fn is_record(value: &Value) -> bool {
+    value.get("eventName").is_some_and(Value::is_str)
+        && (value.get("eventSource").is_some_and(Value::is_str) || value.get("eventID").is_some_and(Value::is_str))
+}
+
+/// AWS CloudTrail User Guide, "CloudTrail record contents for Insights events".
+fn is_insight(value: &Value) -> bool {
+    value.get("insightDetails").is_some()
+        || value.get("eventType").and_then(|t| t.as_str()) == Some("AwsCloudTrailInsight")
+}
+
+fn has_any(value: &Value, keys: &[&str]) -> bool {
+    keys.iter().any(|k| value.get(*k).is_some())
+}
+
+fn kind_of(value: &Value) -> String {
+    if is_insight(value) {
+        return "cloudtrail-insight".to_owned();
+    }
+    // AWS CloudTrail User Guide, "CloudTrail digest file structure".
+    if value.get("awsAccountId").is_some() && has_any(value, &["digestStartTime", "digestS3Object"]) {
+        return "cloudtrail-digest".to_owned();
+    }
+    if has_any(value, &["s3ObjectKey"]) && has_any(value, &["s3Bucket"]) {
+        return "cloudtrail-delivery-notification".to_owned();
+    }
+    if has_any(value, &["configRuleName"]) && has_any(value, &["invokingEvent"]) {
+        return "config-rule-invocation".to_owned();
+    }
+    "unrecognised".to_owned()
+}
+
+fn kind_name(family: &str, name: &str) -> String {
+    let name: String = name.chars().filter(|c| !c.is_control()).take(KIND_CHARS).collect();
+    format!("{family}:{name}")
+}
+
+fn text_of(value: &Value, key: &str) -> Option<String> {
+    value.get(key).and_then(|v| v.as_str()).filter(|s| !s.is_empty()).map(str::to_owned)
+}
+
+/// A time as text, epoch seconds or epoch milliseconds.
+fn time_of(value: Option<&Value>) -> Option<Timestamp> {
+    let value = value?;
+    if let Some(text) = value.as_str() {
+        return time::parse_event_time(text);
+    }
+    #[allow(clippy::cast_possible_truncation, reason = "a float of epoch seconds; the fraction does not matter")]
+    value.as_i64().or_else(|| value.as_f64().map(|f| f as i64)).and_then(time::epoch)
+}
