@@ -32,6 +32,9 @@ pub enum ApiError {
     /// 409: the thing changed meanwhile, or is not in a state that allows this.
     #[error("{0}")]
     Conflict(String),
+    /// 405; the router adds the methods that there are.
+    #[error("this path does not take this method")]
+    MethodNotAllowed,
     /// 413.
     #[error("{0}")]
     TooLarge(String),
@@ -41,6 +44,9 @@ pub enum ApiError {
     /// 429, with the seconds to wait.
     #[error("too many failed logins: try again in {0} seconds")]
     LockedOut(i64),
+    /// 503: too much at once.
+    #[error("too many requests of this kind at once: try again in a moment")]
+    Busy,
     /// 500: ours; told as an id.
     #[error("{0}")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -62,9 +68,11 @@ impl ApiError {
             }
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not-found", "Not found"),
             Self::Conflict(_) => (StatusCode::CONFLICT, "conflict", "Conflict"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed"),
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Too large"),
             Self::UnsupportedMedia(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media", "Unsupported"),
             Self::LockedOut(_) => (StatusCode::TOO_MANY_REQUESTS, "locked-out", "Too many attempts"),
+            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "Busy"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
         }
     }
@@ -86,9 +94,16 @@ impl From<sentinel_search::SearchError> for ApiError {
     fn from(e: sentinel_search::SearchError) -> Self {
         match e {
             sentinel_search::SearchError::BadCursor => Self::BadRequest("cursor is not one this API gave".into()),
-            other @ sentinel_search::SearchError::Store(_) => Self::internal(other),
+            other => Self::internal(other),
         }
     }
+}
+
+/// The answer when a handler panicked: the same as for every failure of ours.
+pub(crate) fn panicked(panic: Box<dyn std::any::Any + Send + 'static>) -> Response {
+    let text =
+        panic.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
+    ApiError::internal(std::io::Error::other(format!("panic: {}", text.unwrap_or_default()))).into_response()
 }
 
 impl IntoResponse for ApiError {
@@ -102,17 +117,26 @@ impl IntoResponse for ApiError {
         } else {
             self.to_string()
         };
-        let body = json!({ "type": format!("/problems/{kind}"), "title": title, "status": status.as_u16(), "detail": detail });
+        let body =
+            json!({ "type": format!("/problems/{kind}"), "title": title, "status": status.as_u16(), "detail": detail });
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/problem+json"));
-        if let Self::LockedOut(seconds) = self
-            && let Ok(value) = header::HeaderValue::from_str(&seconds.to_string())
-        {
-            headers.insert(header::RETRY_AFTER, value);
-        }
-        if status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+        match self {
+            Self::LockedOut(seconds) => {
+                headers.insert(header::RETRY_AFTER, seconds.into());
+            }
+            Self::Busy => {
+                headers.insert(header::RETRY_AFTER, 1.into());
+            }
+            Self::Unauthorized(_) => {
+                headers.insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+            }
+            // RFC 9110, section 12.5.3: tells which codings would have done.
+            Self::UnsupportedMedia(_) => {
+                headers.insert(header::ACCEPT_ENCODING, header::HeaderValue::from_static("gzip"));
+            }
+            _ => {}
         }
         response
     }

@@ -10,5 +10,5 @@ mod page;
 mod routes;
 mod state;
 
-pub use routes::router;
+pub use routes::{Operation, operations, router};
 pub use state::{Dashboard, Info};

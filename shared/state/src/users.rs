@@ -1,14 +1,15 @@
 //! Who may use the dashboard: users, API tokens, the keys that sign sessions, and failed logins.
 //!
-//! Passwords and API tokens are kept as hashes only. Failed logins are counted under the name that was
+//! Passwords are kept as hashes only, and of an API token only what it may do: the token itself proves by its
+//! signature that we issued it. Failed logins are counted under the name that was
 //! tried, whether or not such a user exists, so that an answer never tells which names do.
 
 use std::sync::Arc;
 
 use sentinel_model::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Condition, Index, IndexKey, Key, Put, Query, Table, TableError, Write};
+use crate::{Condition, Index, IndexKey, Item, Key, Put, Query, Table, TableError, Write, sort_time};
 
 /// What a user may do; each role may do all that the ones before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -20,6 +21,20 @@ pub enum Role {
     Analyst,
     /// Approves, denies and undoes responses, sends logs, manages users.
     Admin,
+}
+
+impl Role {
+    /// All roles, the weakest first.
+    pub const ALL: [Self; 3] = [Self::Viewer, Self::Analyst, Self::Admin];
+
+    /// The role's name as the API writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Analyst => "analyst",
+            Self::Admin => "admin",
+        }
+    }
 }
 
 /// A user of the dashboard.
@@ -104,8 +119,8 @@ pub struct Users {
 const LISTING: &str = "USERS";
 const TOKENS: &str = "TOKENS";
 const SIGNING: &str = "SIGNING";
-/// Most rows of a listing of users or tokens.
-const LISTED: usize = 500;
+/// Items read in one go of a listing that is wanted whole.
+const PAGE: usize = 200;
 
 fn user_key(username: &str) -> Key {
     Key::new(format!("USER#{username}"), "USER")
@@ -119,6 +134,17 @@ fn token_key(id: &str) -> Key {
     Key::new(format!("TOKEN#{id}"), "TOKEN")
 }
 
+fn versioned<T: DeserializeOwned>(item: &Item) -> Result<Versioned<T>, TableError> {
+    Ok(Versioned { value: item.decode()?, version: item.version })
+}
+
+fn put_user(user: &User, condition: Condition) -> Result<Write, TableError> {
+    let put = Put::new(user_key(&user.username), user)?
+        .listed(Index::One, IndexKey::new(LISTING, &user.username))
+        .when(condition);
+    Ok(Write::Put(put))
+}
+
 impl Users {
     /// A store over a table.
     pub fn new(table: Arc<dyn Table>) -> Self {
@@ -127,29 +153,51 @@ impl Users {
 
     /// A user by name.
     pub async fn get(&self, username: &str) -> Result<Option<Versioned<User>>, TableError> {
-        let Some(item) = self.table.get(&user_key(username)).await? else { return Ok(None) };
-        Ok(Some(Versioned { value: item.decode()?, version: item.version }))
+        self.table.get(&user_key(username)).await?.as_ref().map(versioned).transpose()
     }
 
     /// Writes a user under a condition.
     pub async fn put(&self, user: &User, condition: Condition) -> Result<(), TableError> {
-        let put = Put::new(user_key(&user.username), user)?
-            .listed(Index::One, IndexKey::new(LISTING, &user.username))
-            .when(condition);
-        self.table.write(vec![Write::Put(put)]).await
+        self.table.write(vec![put_user(user, condition)?]).await
+    }
+
+    /// Writes a user under a condition, and only while the administrator who asks for it is unchanged since
+    /// `admin` was read. Two administrators who demote each other at the same time thus cannot both succeed, and
+    /// the one who succeeds is left.
+    pub async fn put_as(&self, admin: &Versioned<User>, user: &User, condition: Condition) -> Result<(), TableError> {
+        let mut writes = vec![put_user(user, condition)?];
+        if admin.value.username != user.username {
+            writes.push(Write::Check(user_key(&admin.value.username), Condition::Version(admin.version)));
+        }
+        self.table.write(writes).await
     }
 
     /// All users by name.
     pub async fn list(&self) -> Result<Vec<User>, TableError> {
-        let mut query = Query::listing(Index::One, LISTING, LISTED);
+        let mut query = Query::listing(Index::One, LISTING, PAGE);
         query.descending = false;
-        self.table.query(query).await?.items.iter().map(crate::Item::decode).collect()
+        self.all(query).await
+    }
+
+    /// Everything a query finds, page by page.
+    async fn all<T: DeserializeOwned>(&self, mut query: Query) -> Result<Vec<T>, TableError> {
+        let mut found = Vec::new();
+        loop {
+            let page = self.table.query(query.clone()).await?;
+            for item in &page.items {
+                found.push(item.decode()?);
+            }
+            if page.next.is_none() {
+                return Ok(found);
+            }
+            query.after = page.next;
+        }
     }
 
     /// Failed logins under a name.
     pub async fn failed_logins(&self, username: &str) -> Result<Versioned<FailedLogins>, TableError> {
         match self.table.get(&failed_key(username)).await? {
-            Some(item) => Ok(Versioned { value: item.decode()?, version: item.version }),
+            Some(item) => versioned(&item),
             None => Ok(Versioned { value: FailedLogins::default(), version: 0 }),
         }
     }
@@ -181,34 +229,34 @@ impl Users {
     pub async fn put_token(&self, token: &ApiToken) -> Result<(), TableError> {
         let put = Put::new(token_key(&token.id), token)?
             .expiring(Some(token.expires_at))
-            .listed(Index::One, IndexKey::new(TOKENS, format!("{}#{}", token.created_at, token.id)))
+            .listed(Index::One, IndexKey::new(TOKENS, format!("{}#{}", sort_time(token.created_at), token.id)))
             .when(Condition::Absent);
         self.table.write(vec![Write::Put(put)]).await
     }
 
     /// All tokens, newest first.
     pub async fn tokens(&self) -> Result<Vec<ApiToken>, TableError> {
-        let page = self.table.query(Query::listing(Index::One, TOKENS, LISTED)).await?;
-        page.items.iter().map(crate::Item::decode).collect()
+        self.all(Query::listing(Index::One, TOKENS, PAGE)).await
     }
 
-    /// Ends a token; one that is gone already is no error.
-    pub async fn delete_token(&self, id: &str) -> Result<(), TableError> {
-        self.table.write(vec![Write::Delete(token_key(id), Condition::None)]).await
+    /// Ends a token; `false` when there is none.
+    pub async fn delete_token(&self, id: &str) -> Result<bool, TableError> {
+        let Some(item) = self.table.get(&token_key(id)).await? else { return Ok(false) };
+        self.table.write(vec![Write::Delete(item.key, Condition::None)]).await?;
+        Ok(true)
     }
 
     /// The signing keys, newest first.
     pub async fn signing_keys(&self) -> Result<Vec<SigningKey>, TableError> {
-        let mut query = Query::partition(SIGNING, 20);
+        let mut query = Query::partition(SIGNING, PAGE);
         query.descending = true;
-        self.table.query(query).await?.items.iter().map(crate::Item::decode).collect()
+        self.all(query).await
     }
 
-    /// Adds a signing key, which signs from now on. Fails on the condition when another process added one at
-    /// the same instant.
-    pub async fn add_signing_key(&self, key: &SigningKey, expires_at: Option<Timestamp>) -> Result<(), TableError> {
-        let put = Put::new(Key::new(SIGNING, format!("{}#{}", key.created_at, key.kid)), key)?
-            .expiring(expires_at)
+    /// Adds a signing key, which signs from now on and is forgotten at `expires_at`.
+    pub async fn add_signing_key(&self, key: &SigningKey, expires_at: Timestamp) -> Result<(), TableError> {
+        let put = Put::new(Key::new(SIGNING, format!("{}#{}", sort_time(key.created_at), key.kid)), key)?
+            .expiring(Some(expires_at))
             .when(Condition::Absent);
         self.table.write(vec![Write::Put(put)]).await
     }

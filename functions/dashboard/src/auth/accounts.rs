@@ -6,7 +6,7 @@
 use sentinel_model::{Timestamp, time};
 use sentinel_state::{
     Condition,
-    users::{FailedLogins, Role, User, Users},
+    users::{FailedLogins, Role, User, Users, Versioned},
 };
 
 use super::password::{self, PasswordError};
@@ -20,11 +20,15 @@ const FIRST_WAIT_SECONDS: i64 = 15;
 const LONGEST_WAIT_SECONDS: i64 = 900;
 /// Failures are forgotten after this.
 const REMEMBER_SECONDS: i64 = 24 * 3600;
+/// Tries of a conditional write.
+const TRIES: usize = 8;
+const WRONG: ApiError = ApiError::Unauthorized("name or password is wrong");
 
 impl From<PasswordError> for ApiError {
     fn from(e: PasswordError) -> Self {
         match e {
             PasswordError::Length => Self::BadRequest(e.to_string()),
+            PasswordError::Busy => Self::Busy,
             PasswordError::Hash(_) => Self::internal(e),
         }
     }
@@ -57,28 +61,54 @@ pub async fn first_administrator(users: &Users, now: Timestamp) -> Result<Option
 /// Checks a name and password. Wrong ones are counted, whether or not the user exists; after five in a row
 /// each further attempt has to wait, longer every time.
 pub async fn log_in(users: &Users, username: &str, password: &str, now: Timestamp) -> Result<User, ApiError> {
-    let failed = users.failed_logins(username).await?;
-    if let Some(until) = failed.value.locked_until
-        && until > now
-    {
-        return Err(ApiError::LockedOut(time::seconds_between(now, until).max(1)));
+    check(users, username, password, now).await.map(|user| user.value)
+}
+
+/// [`log_in`], with the version of the user whose password was checked.
+async fn check(users: &Users, username: &str, password: &str, now: Timestamp) -> Result<Versioned<User>, ApiError> {
+    // No user has such a name, which everybody may know.
+    if !valid_username(username) {
+        return Err(WRONG);
     }
-    // Counted before the password is looked at: attempts made at the same time each count.
-    let count = failed.value.count.saturating_add(1);
-    let counted = FailedLogins { count, locked_until: wait_after(count).map(|s| time::plus_seconds(now, s)) };
-    match users.put_failed_logins(username, &counted, failed.version, time::plus_seconds(now, REMEMBER_SECONDS)).await {
-        Ok(()) => {}
-        Err(e) if e.is_condition() => return Err(ApiError::LockedOut(1)),
-        Err(e) => return Err(e.into()),
-    }
-    let user = users.get(username).await?.map(|v| v.value).filter(|u| !u.disabled);
-    let hash = user.as_ref().map(|u| u.password_hash.clone());
-    if !password::verify(password.to_owned(), hash).await? {
-        tracing::warn!(username, failures = count, "failed login");
-        return Err(ApiError::Unauthorized("name or password is wrong"));
-    }
+    // Before the wait for a turn, so that what is locked costs nothing; again at each try of the count.
+    unlocked(&users.failed_logins(username).await?.value, now)?;
+    let turn = password::turn().await?;
+    let failures = count_attempt(users, username, now).await?;
+    let user = users.get(username).await?.filter(|u| !u.value.disabled);
+    let hash = user.as_ref().map(|u| u.value.password_hash.clone());
+    let fits = password::verify(turn, password.to_owned(), hash).await?;
+    let Some(user) = user.filter(|_| fits) else {
+        tracing::warn!(username, failures, "failed login");
+        return Err(WRONG);
+    };
     users.clear_failed_logins(username).await?;
-    user.ok_or(ApiError::Unauthorized("name or password is wrong"))
+    tracing::info!(username, "logged in");
+    Ok(user)
+}
+
+fn unlocked(failed: &FailedLogins, now: Timestamp) -> Result<(), ApiError> {
+    match failed.locked_until {
+        Some(until) if until > now => Err(ApiError::LockedOut(time::seconds_between(now, until).max(1))),
+        _ => Ok(()),
+    }
+}
+
+/// Counts an attempt before its password is looked at, so that attempts made at the same time each count and
+/// no more than [`FREE_ATTEMPTS`] are looked at; a success forgets the count.
+async fn count_attempt(users: &Users, username: &str, now: Timestamp) -> Result<u32, ApiError> {
+    for _ in 0..TRIES {
+        let failed = users.failed_logins(username).await?;
+        unlocked(&failed.value, now)?;
+        let count = failed.value.count.saturating_add(1);
+        let counted = FailedLogins { count, locked_until: wait_after(count).map(|s| time::plus_seconds(now, s)) };
+        let forgotten = time::plus_seconds(now, REMEMBER_SECONDS);
+        match users.put_failed_logins(username, &counted, failed.version, forgotten).await {
+            Ok(()) => return Ok(count),
+            Err(e) if e.is_condition() => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Err(ApiError::LockedOut(1))
 }
 
 /// Seconds to wait after this many failures in a row.
@@ -89,17 +119,24 @@ fn wait_after(count: u32) -> Option<i64> {
 
 /// Changes a password after checking the current one (a wrong one counts as a failed login), and ends all
 /// other sessions.
-pub async fn change_password(users: &Users, username: &str, current: &str, new: &str, now: Timestamp) -> Result<User, ApiError> {
+pub async fn change_password(
+    users: &Users,
+    username: &str,
+    current: &str,
+    new: &str,
+    now: Timestamp,
+) -> Result<User, ApiError> {
+    password::check_length(new)?;
     if current == new {
         return Err(ApiError::BadRequest("the new password is the current one".into()));
     }
-    log_in(users, username, current, now).await?;
-    let stored = users.get(username).await?.ok_or(ApiError::Unauthorized("the user is gone"))?;
-    let mut user = stored.value;
+    let Versioned { value: mut user, version } = check(users, username, current, now).await?;
     user.password_hash = password::hash(new.to_owned()).await?;
     user.must_change_password = false;
     user.session_epoch += 1;
-    users.put(&user, Condition::Version(stored.version)).await?;
+    // The version at which the current password was checked: of two changes at once only one succeeds.
+    users.put(&user, Condition::Version(version)).await?;
+    tracing::info!(username, "password changed");
     Ok(user)
 }
 

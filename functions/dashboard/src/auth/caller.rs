@@ -1,16 +1,27 @@
 //! The caller of a request: read from its `Authorization` header and looked up at every request, so that a
-//! disabled user or a deleted token stops at once.
-
-use std::sync::Arc;
+//! disabled user or a deleted token stops at once; and what an operation asks of its caller.
 
 use axum::{
     extract::FromRequestParts,
-    http::{header, request::Parts},
+    http::{HeaderMap, header, request::Parts},
 };
 use sentinel_state::users::{Role, User};
 
 use super::token::{self, Kind};
 use crate::{Dashboard, error::ApiError};
+
+/// What an operation asks of its caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing.
+    Public,
+    /// A logged-in user, even one who must change the password first.
+    LoggedIn,
+    /// A user of at least this role, whose password need not be changed first.
+    Role(Role),
+    /// An administrator, or a token with this scope.
+    Scope(&'static str),
+}
 
 /// What a caller may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,51 +44,9 @@ pub enum Rights {
 pub struct Caller(pub Rights);
 
 impl Caller {
-    /// The user, if their role is at least `role`.
-    pub fn require(&self, role: Role) -> Result<&User, ApiError> {
-        let Rights::User(user) = &self.0 else {
-            return Err(ApiError::Forbidden("API tokens cannot do this".into()));
-        };
-        if user.must_change_password {
-            return Err(ApiError::PasswordChangeRequired);
-        }
-        if user.role < role {
-            return Err(ApiError::Forbidden(format!("this needs the role {}", role_name(role))));
-        }
-        Ok(user)
-    }
-
-    /// The caller's name, if an admin or a token with this scope.
-    pub fn require_scope(&self, scope: &str) -> Result<String, ApiError> {
-        match &self.0 {
-            Rights::User(_) => self.require(Role::Admin).map(|u| u.username.clone()),
-            Rights::Token { id, name, scopes } if scopes.iter().any(|s| s == scope) => Ok(format!("token:{name} ({id})")),
-            Rights::Token { .. } => Err(ApiError::Forbidden(format!("the token lacks the scope {scope}"))),
-        }
-    }
-
-    /// The user, even one who must change the password first.
-    pub fn any_user(&self) -> Result<&User, ApiError> {
-        match &self.0 {
-            Rights::User(user) => Ok(user),
-            Rights::Token { .. } => Err(ApiError::Forbidden("API tokens cannot do this".into())),
-        }
-    }
-}
-
-fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Viewer => "viewer",
-        Role::Analyst => "analyst",
-        Role::Admin => "admin",
-    }
-}
-
-impl FromRequestParts<Arc<Dashboard>> for Caller {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<Dashboard>) -> Result<Self, ApiError> {
-        let value = parts.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    /// The caller that the headers prove.
+    pub async fn authenticate(headers: &HeaderMap, app: &Dashboard) -> Result<Self, ApiError> {
+        let value = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let token = match value.split_once(' ') {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
             _ => return Err(ApiError::Unauthorized("send Authorization: Bearer TOKEN")),
@@ -98,5 +67,54 @@ impl FromRequestParts<Arc<Dashboard>> for Caller {
                 None => Err(ApiError::Unauthorized("the token has been deleted")),
             },
         }
+    }
+
+    /// Whether the caller may do what asks for this.
+    pub fn check(&self, access: Access) -> Result<(), ApiError> {
+        match (&self.0, access) {
+            (_, Access::Public) | (Rights::User(_), Access::LoggedIn) => Ok(()),
+            (Rights::User(user), Access::Role(role)) => has_role(user, role),
+            (Rights::User(user), Access::Scope(_)) => has_role(user, Role::Admin),
+            (Rights::Token { scopes, .. }, Access::Scope(scope)) if scopes.iter().any(|s| s == scope) => Ok(()),
+            (Rights::Token { .. }, Access::Scope(scope)) => {
+                Err(ApiError::Forbidden(format!("the token lacks the scope {scope}")))
+            }
+            (Rights::Token { .. }, _) => Err(ApiError::Forbidden("API tokens cannot do this".into())),
+        }
+    }
+
+    /// The user.
+    pub fn user(&self) -> Result<&User, ApiError> {
+        match &self.0 {
+            Rights::User(user) => Ok(user),
+            Rights::Token { .. } => Err(ApiError::Forbidden("API tokens cannot do this".into())),
+        }
+    }
+
+    /// How the caller is named in what it leaves behind.
+    pub fn name(&self) -> String {
+        match &self.0 {
+            Rights::User(user) => user.username.clone(),
+            Rights::Token { id, name, .. } => format!("token:{name} ({id})"),
+        }
+    }
+}
+
+fn has_role(user: &User, role: Role) -> Result<(), ApiError> {
+    if user.must_change_password {
+        return Err(ApiError::PasswordChangeRequired);
+    }
+    if user.role < role {
+        return Err(ApiError::Forbidden(format!("this needs the role {}", role.as_str())));
+    }
+    Ok(())
+}
+
+/// Handlers get the caller that the router has checked already.
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        parts.extensions.get::<Self>().cloned().ok_or(ApiError::Unauthorized("this operation knows no caller"))
     }
 }

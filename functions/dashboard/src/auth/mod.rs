@@ -5,4 +5,4 @@ pub mod caller;
 pub mod password;
 pub mod token;
 
-pub use caller::{Caller, Rights};
+pub use caller::{Access, Caller, Rights};

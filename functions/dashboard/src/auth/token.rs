@@ -13,6 +13,9 @@ use crate::error::ApiError;
 pub const SESSION_SECONDS: i64 = 8 * 3600;
 /// Longest life of an API token.
 pub const MAX_API_TOKEN_DAYS: i64 = 365;
+/// Age at which a signing key is replaced.
+const KEY_DAYS: i64 = 90;
+const DAY_SECONDS: i64 = 86_400;
 const ISSUER: &str = "cloudsentinel";
 
 /// What a token is for.
@@ -43,7 +46,14 @@ pub struct Claims {
 }
 
 /// Issues a token that ends at `expires_at`.
-pub async fn issue(users: &Users, kind: Kind, subject: &str, epoch: u64, now: Timestamp, expires_at: Timestamp) -> Result<String, ApiError> {
+pub async fn issue(
+    users: &Users,
+    kind: Kind,
+    subject: &str,
+    epoch: u64,
+    now: Timestamp,
+    expires_at: Timestamp,
+) -> Result<String, ApiError> {
     let key = signing_key(users, now).await?;
     let claims = Claims {
         iss: ISSUER.into(),
@@ -65,8 +75,10 @@ pub async fn check(users: &Users, token: &str, now: Timestamp) -> Result<Claims,
     let kid = header.kid.ok_or(INVALID)?;
     let keys = users.signing_keys().await?;
     let key = keys.iter().find(|k| k.kid == kid).ok_or(INVALID)?;
+    // Only this algorithm, whatever the header says: `none` and keys taken for another algorithm's fail.
     let mut validation = Validation::new(Algorithm::HS256);
     validation.set_issuer(&[ISSUER]);
+    validation.set_required_spec_claims(&["iss", "exp"]);
     // Checked below against our own clock, so that tests and replays can move it.
     validation.validate_exp = false;
     let claims = jsonwebtoken::decode::<Claims>(token, &DecodingKey::from_secret(key.secret.as_bytes()), &validation)
@@ -78,22 +90,21 @@ pub async fn check(users: &Users, token: &str, now: Timestamp) -> Result<Claims,
     Ok(claims)
 }
 
-/// The newest signing key; makes the first one.
+/// The newest signing key; makes the first one, and a new one when it has grown old.
 async fn signing_key(users: &Users, now: Timestamp) -> Result<SigningKey, ApiError> {
-    if let Some(key) = users.signing_keys().await?.into_iter().next() {
-        return Ok(key);
+    match users.signing_keys().await?.into_iter().next() {
+        Some(key) if time::seconds_between(key.created_at, now) < KEY_DAYS * DAY_SECONDS => Ok(key),
+        _ => rotate(users, now).await,
     }
-    rotate(users, now).await
 }
 
 /// Adds a new signing key, which signs from now on; older ones check until the last token they signed has ended.
 pub async fn rotate(users: &Users, now: Timestamp) -> Result<SigningKey, ApiError> {
     let secret: [u8; 32] = rand::rng().random();
-    let key = SigningKey {
-        kid: uuid::Uuid::new_v4().to_string(),
-        secret: hex::encode(secret),
-        created_at: now,
-    };
-    users.add_signing_key(&key, Some(time::plus_seconds(now, (MAX_API_TOKEN_DAYS + 365) * 86_400))).await?;
+    let key = SigningKey { kid: uuid::Uuid::new_v4().to_string(), secret: hex::encode(secret), created_at: now };
+    // It signs for KEY_DAYS at the most (a day more for a process that read it just before), each token for
+    // MAX_API_TOKEN_DAYS at the most.
+    let ends = time::plus_seconds(now, (KEY_DAYS + MAX_API_TOKEN_DAYS + 1) * DAY_SECONDS);
+    users.add_signing_key(&key, ends).await?;
     Ok(key)
 }

@@ -3,27 +3,26 @@
 use std::sync::Arc;
 
 use axum::{
-    Json,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::State,
+    http::{HeaderName, header},
 };
-use sentinel_model::{Alert, AlertState, Level, Provenance, Timestamp, Verdict, alert::AlertView};
+use sentinel_model::{AlertState, Level, Provenance, Timestamp, Verdict, alert::AlertView};
 use sentinel_search::{DocumentKind, SearchQuery};
-use sentinel_state::{
-    alerts::{ListAlerts, StoredAlert, Triage, TriageChange, TriageUpdate},
-    users::Role,
-};
+use sentinel_state::alerts::{ListAlerts, StoredAlert, Triage, TriageChange, TriageUpdate};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Body, Items, events, page_size, params};
+use super::{Body, Id, Items, Params, events, incidents, request::page_size};
 use crate::{Dashboard, auth::Caller, error::ApiError};
 
 /// Raw records shown with an alert.
 const SHOWN_RECORDS: usize = 20;
+/// Longest note in characters.
+const NOTE_LENGTH: usize = 10_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Params {
+pub(super) struct Wanted {
     level: Option<Level>,
     state: Option<AlertState>,
     account: Option<String>,
@@ -86,21 +85,15 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<Optio
     T::deserialize(d).map(Some)
 }
 
-pub(super) type JsonText = ([(axum::http::HeaderName, &'static str); 1], Vec<u8>);
+pub(super) type JsonText = ([(HeaderName, &'static str); 1], Vec<u8>);
 
 /// Rows borrow from what was read, so they are written to text here.
 pub(super) fn json<T: Serialize>(value: &T) -> Result<JsonText, ApiError> {
     let text = serde_json::to_vec(value).map_err(ApiError::internal)?;
-    Ok(([(axum::http::header::CONTENT_TYPE, "application/json")], text))
+    Ok(([(header::CONTENT_TYPE, "application/json")], text))
 }
 
-pub(super) async fn list(
-    State(app): State<Arc<Dashboard>>,
-    caller: Caller,
-    query: Result<Query<Params>, QueryRejection>,
-) -> Result<JsonText, ApiError> {
-    caller.require(Role::Viewer)?;
-    let p = params(query)?;
+pub(super) async fn list(State(app): State<Arc<Dashboard>>, Params(p): Params<Wanted>) -> Result<JsonText, ApiError> {
     let limit = page_size(p.limit)?;
     if let Some(words) = p.q.clone().filter(|q| !q.trim().is_empty()) {
         return search(&app, p, words, limit).await;
@@ -116,12 +109,13 @@ pub(super) async fn list(
         limit,
         cursor: p.cursor,
     };
-    let (found, next_cursor) = app.alerts.list(&wanted).await?;
+    let (mut found, next_cursor) = app.alerts.list(&wanted).await?;
+    incidents::name_as_now(&app, &mut found).await?;
     json(&Items { items: found.iter().map(|(a, t)| Row::new(a, t)).collect(), next_cursor })
 }
 
 /// Alerts that hold all the words, by the search index; the other filters are applied to what it finds.
-async fn search(app: &Dashboard, p: Params, words: String, limit: usize) -> Result<JsonText, ApiError> {
+async fn search(app: &Dashboard, p: Wanted, words: String, limit: usize) -> Result<JsonText, ApiError> {
     let query = SearchQuery {
         kind: Some(DocumentKind::Alert),
         words,
@@ -141,32 +135,32 @@ async fn search(app: &Dashboard, p: Params, words: String, limit: usize) -> Resu
             && p.state.is_none_or(|s| triage.state == s)
             && p.rule.as_ref().is_none_or(|r| stored.alert.rule.id == *r)
     });
+    incidents::name_as_now(app, &mut found).await?;
     json(&Items { items: found.iter().map(|(a, t)| Row::new(a, t)).collect(), next_cursor: page.next })
 }
 
 async fn find(app: &Dashboard, id: &str) -> Result<(StoredAlert, Triage), ApiError> {
-    app.alerts.find(id).await?.ok_or_else(|| ApiError::NotFound(format!("alert {id}")))
+    let found = app.alerts.find(id).await?.ok_or_else(|| ApiError::NotFound(format!("alert {id}")))?;
+    let mut found = [found];
+    incidents::name_as_now(app, &mut found).await?;
+    let [found] = found;
+    Ok(found)
 }
 
 async fn detail(app: &Dashboard, stored: &StoredAlert, triage: &Triage) -> Result<JsonText, ApiError> {
-    let alert: &Alert = &stored.alert;
+    let alert = &stored.alert;
     let ids = alert.first_events.iter().take(SHOWN_RECORDS).map(|e| e.id.clone()).collect();
     json(&Detail {
         row: Row::new(stored, triage),
         note: triage.note.as_deref(),
         history: &triage.history,
         provenance: &alert.provenance,
-        responses: super::responses::of_alerts(app, &alert.account, &[&alert.alert_id]).await?,
+        responses: super::responses::of_alerts(app, &[(alert.account.clone(), alert.alert_id.clone())]).await?,
         events: events::raw_records(app, &alert.account, ids).await?,
     })
 }
 
-pub(super) async fn show(
-    State(app): State<Arc<Dashboard>>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<JsonText, ApiError> {
-    caller.require(Role::Viewer)?;
+pub(super) async fn show(State(app): State<Arc<Dashboard>>, Id(id): Id) -> Result<JsonText, ApiError> {
     let (stored, triage) = find(&app, &id).await?;
     detail(&app, &stored, &triage).await
 }
@@ -174,13 +168,16 @@ pub(super) async fn show(
 pub(super) async fn triage(
     State(app): State<Arc<Dashboard>>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
     Body(change): Body<Change>,
 ) -> Result<JsonText, ApiError> {
-    let by = caller.require(Role::Analyst)?.username.clone();
+    let by = caller.user()?.username.clone();
+    if change.note.iter().flatten().any(|note| note.chars().count() > NOTE_LENGTH) {
+        return Err(ApiError::BadRequest(format!("note: at most {NOTE_LENGTH} characters")));
+    }
     let (stored, _) = find(&app, &id).await?;
-    let update = TriageUpdate { state: change.state, verdict: change.verdict, note: change.note, by, at: app.clock.now() };
-    let triage =
-        app.alerts.set_triage(&stored.alert.account, &stored.alert.alert_id, update, change.version).await?;
+    let update =
+        TriageUpdate { state: change.state, verdict: change.verdict, note: change.note, by, at: app.clock.now() };
+    let triage = app.alerts.set_triage(&stored.alert.account, &stored.alert.alert_id, update, change.version).await?;
     detail(&app, &stored, &triage).await
 }

@@ -2,22 +2,18 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::{Query, State, rejection::QueryRejection},
-};
+use axum::{Json, extract::State};
 use sentinel_model::{Event, Timestamp};
 use sentinel_search::{Document, DocumentKind, SearchQuery};
-use sentinel_state::users::Role;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Items, page_size, params};
-use crate::{Dashboard, auth::Caller, error::ApiError};
+use super::{Items, Params, request::page_size};
+use crate::{Dashboard, error::ApiError};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Params {
+pub(super) struct Wanted {
     #[serde(default)]
     q: String,
     account: Option<String>,
@@ -61,11 +57,8 @@ impl EventView {
 
 pub(super) async fn search(
     State(app): State<Arc<Dashboard>>,
-    caller: Caller,
-    query: Result<Query<Params>, QueryRejection>,
+    Params(p): Params<Wanted>,
 ) -> Result<Json<Items<EventView>>, ApiError> {
-    caller.require(Role::Viewer)?;
-    let p = params(query)?;
     let page = app
         .search
         .search(SearchQuery {
@@ -84,8 +77,12 @@ pub(super) async fn search(
     Ok(Json(Items { items, next_cursor: page.next }))
 }
 
-/// The raw records of these events, as far as the index has them.
-pub(super) async fn raw_records(app: &Dashboard, account: &str, ids: Vec<String>) -> Result<Vec<Box<RawValue>>, ApiError> {
+/// The raw records of these events, oldest first, as far as the index has them.
+pub(super) async fn raw_records(
+    app: &Dashboard,
+    account: &str,
+    ids: Vec<String>,
+) -> Result<Vec<Box<RawValue>>, ApiError> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }

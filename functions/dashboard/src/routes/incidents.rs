@@ -1,29 +1,33 @@
 //! Incidents: list and detail.
 
-use std::sync::Arc;
-
-use axum::{
-    Json,
-    extract::{Path, Query, State, rejection::QueryRejection},
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
 };
+
+use axum::{Json, extract::State};
 use sentinel_model::{Incident, Level};
-use sentinel_state::users::Role;
+use sentinel_state::{
+    alerts::{StoredAlert, Triage},
+    incidents::ListIncidents,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Items,
+    Id, Items, Params,
     alerts::{JsonText, Row, json},
-    page_size, params,
+    request::page_size,
 };
-use crate::{Dashboard, auth::Caller, error::ApiError};
+use crate::{Dashboard, error::ApiError};
 
 /// Alerts shown with an incident, the first ones.
 const SHOWN_ALERTS: usize = 200;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Params {
+pub(super) struct Wanted {
     level: Option<Level>,
+    account: Option<String>,
     limit: Option<usize>,
     cursor: Option<String>,
 }
@@ -38,30 +42,56 @@ struct Detail<'a> {
 
 pub(super) async fn list(
     State(app): State<Arc<Dashboard>>,
-    caller: Caller,
-    query: Result<Query<Params>, QueryRejection>,
+    Params(p): Params<Wanted>,
 ) -> Result<Json<Items<Incident>>, ApiError> {
-    caller.require(Role::Viewer)?;
-    let p = params(query)?;
-    let (items, next_cursor) = app.incidents.list(p.level, page_size(p.limit)?, p.cursor).await?;
-    Ok(Json(Items { items, next_cursor }))
+    let limit = page_size(p.limit)?;
+    let wanted = ListIncidents { min_level: p.level, account: p.account, limit, cursor: p.cursor };
+    let (found, next_cursor) = app.incidents.list(&wanted).await?;
+    Ok(Json(Items { items: found.into_iter().map(|s| s.incident).collect(), next_cursor }))
 }
 
-pub(super) async fn show(
-    State(app): State<Arc<Dashboard>>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<JsonText, ApiError> {
-    caller.require(Role::Viewer)?;
-    let incident = app.incidents.find(&id).await?.ok_or_else(|| ApiError::NotFound(format!("incident {id}")))?;
-    let mut alerts = Vec::new();
-    for alert_id in incident.alert_ids.iter().take(SHOWN_ALERTS) {
-        alerts.extend(app.alerts.find(alert_id).await?);
+pub(super) async fn show(State(app): State<Arc<Dashboard>>, Id(id): Id) -> Result<JsonText, ApiError> {
+    let stored = app.incidents.find(&id).await?.ok_or_else(|| ApiError::NotFound(format!("incident {id}")))?;
+    let all = stored.alerts();
+    let accounts: HashMap<&str, &str> = all.iter().map(|(account, id)| (id.as_str(), account.as_str())).collect();
+    let incident = &stored.incident;
+    // In time order, as the incident lists them.
+    let in_order =
+        incident.alert_ids.iter().filter_map(|id| Some(((*accounts.get(id.as_str())?).to_owned(), id.clone())));
+    let shown: Vec<_> = in_order.take(SHOWN_ALERTS).collect();
+    let mut alerts = app.alerts.get_all(&shown).await?;
+    name_as_now(&app, &mut alerts).await?;
+    json(&Detail {
+        incident,
+        alerts: alerts.iter().map(|(a, t)| Row::new(a, t)).collect(),
+        responses: super::responses::of_alerts(&app, &all).await?,
+    })
+}
+
+/// Names of incidents as they are now: one that went into an older one goes by that one's name.
+#[derive(Default)]
+pub(super) struct Names(HashMap<String, String>);
+
+impl Names {
+    pub(super) async fn now(&mut self, app: &Dashboard, id: String) -> Result<String, ApiError> {
+        match self.0.entry(id) {
+            Entry::Occupied(known) => Ok(known.get().clone()),
+            Entry::Vacant(new) => {
+                let found = app.incidents.find(new.key()).await?;
+                let name = found.map_or_else(|| new.key().clone(), |s| s.incident.incident_id);
+                Ok(new.insert(name).clone())
+            }
+        }
     }
-    let mut responses = Vec::new();
-    let ids: Vec<&str> = incident.alert_ids.iter().map(String::as_str).collect();
-    for account in &incident.accounts {
-        responses.extend(super::responses::of_alerts(&app, account, &ids).await?);
+}
+
+/// Gives the incidents of these alerts the names they have now.
+pub(super) async fn name_as_now(app: &Dashboard, alerts: &mut [(StoredAlert, Triage)]) -> Result<(), ApiError> {
+    let mut names = Names::default();
+    for (stored, _) in alerts {
+        if let Some(id) = stored.incident_id.take() {
+            stored.incident_id = Some(names.now(app, id).await?);
+        }
     }
-    json(&Detail { incident: &incident, alerts: alerts.iter().map(|(a, t)| Row::new(a, t)).collect(), responses })
+    Ok(())
 }

@@ -1,107 +1,164 @@
-//! The routes of the API, one module a resource, and what they share: bodies, pages, headers.
+//! The routes of the API, one module a resource.
+//!
+//! [`operations`] is the one list of everything that can be asked for, and each entry says what it asks of its
+//! caller: the router checks that before any handler runs or any body is read, so that an operation without
+//! a check cannot be written.
 
 use std::sync::Arc;
 
 use axum::{
-    Json, Router,
-    extract::{FromRequest, Query, Request, rejection::QueryRejection},
-    http::{HeaderName, HeaderValue, header},
-    routing::{delete, get, patch, post},
+    Router,
+    extract::{DefaultBodyLimit, Request, State},
+    handler::Handler,
+    http::{HeaderName, HeaderValue, Method, header},
+    middleware::{self, Next},
+    response::Response,
+    routing::{self, MethodRouter},
 };
-use serde::{Serialize, de::DeserializeOwned};
-use tower_http::{set_header::SetResponseHeaderLayer, trace::TraceLayer};
+use sentinel_state::users::Role;
+use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer, trace::TraceLayer};
 
-use crate::{Dashboard, error::ApiError, page};
+use crate::{
+    Dashboard,
+    auth::{Access, Caller},
+    error::{self, ApiError},
+    page,
+};
 
 mod alerts;
 mod events;
 mod health;
 mod incidents;
 mod logs;
+mod request;
 mod responses;
 mod session;
 mod stats;
 mod tokens;
 mod users;
 
-/// Rows of a page when the caller names no limit, and the most they may ask for.
-const DEFAULT_PAGE: usize = 50;
-const LARGEST_PAGE: usize = 200;
+use request::{Body, Id, Items, Params};
 
-/// A page of rows.
-#[derive(Serialize)]
-struct Items<T> {
-    items: Vec<T>,
-    next_cursor: Option<String>,
+/// One operation of the HTTP surface.
+pub struct Operation {
+    /// Its method.
+    pub method: Method,
+    /// Its path, parameters in braces.
+    pub path: &'static str,
+    /// What it asks of its caller.
+    pub access: Access,
+    /// Whether it takes query parameters.
+    pub query: bool,
+    route: MethodRouter<Arc<Dashboard>>,
 }
 
-/// A JSON body; what is wrong with one is told as a problem detail.
-struct Body<T>(T);
-
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        match Json::<T>::from_request(request, state).await {
-            Ok(Json(value)) => Ok(Self(value)),
-            Err(rejection) => Err(match rejection.status().as_u16() {
-                413 => ApiError::TooLarge("the body is too large".into()),
-                415 => ApiError::UnsupportedMedia("send Content-Type: application/json".into()),
-                _ => ApiError::BadRequest(rejection.body_text()),
-            }),
-        }
+impl std::fmt::Debug for Operation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} ({:?})", self.method, self.path, self.access)
     }
 }
 
-fn params<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
-    query.map(|Query(p)| p).map_err(|e| ApiError::BadRequest(e.body_text()))
+impl Operation {
+    fn with_query(mut self) -> Self {
+        self.query = true;
+        self
+    }
 }
 
-fn page_size(limit: Option<usize>) -> Result<usize, ApiError> {
-    match limit.unwrap_or(DEFAULT_PAGE) {
-        n @ 1..=LARGEST_PAGE => Ok(n),
-        n => Err(ApiError::BadRequest(format!("limit: 1 to {LARGEST_PAGE}, not {n}"))),
-    }
+fn operation(method: Method, path: &'static str, access: Access, route: MethodRouter<Arc<Dashboard>>) -> Operation {
+    Operation { method, path, access, query: false, route }
+}
+
+fn get<H: Handler<T, Arc<Dashboard>>, T: 'static>(path: &'static str, access: Access, handler: H) -> Operation {
+    operation(Method::GET, path, access, routing::get(handler))
+}
+
+fn post<H: Handler<T, Arc<Dashboard>>, T: 'static>(path: &'static str, access: Access, handler: H) -> Operation {
+    operation(Method::POST, path, access, routing::post(handler))
+}
+
+fn patch<H: Handler<T, Arc<Dashboard>>, T: 'static>(path: &'static str, access: Access, handler: H) -> Operation {
+    operation(Method::PATCH, path, access, routing::patch(handler))
+}
+
+fn delete<H: Handler<T, Arc<Dashboard>>, T: 'static>(path: &'static str, access: Access, handler: H) -> Operation {
+    operation(Method::DELETE, path, access, routing::delete(handler))
+}
+
+/// Everything that can be asked for, but the page's files.
+pub fn operations() -> Vec<Operation> {
+    use Access::{LoggedIn, Public, Role as Needs, Scope};
+    use Role::{Admin, Analyst, Viewer};
+    vec![
+        post("/api/v1/auth/login", Public, session::log_in),
+        post("/api/v1/auth/password", LoggedIn, session::change_password),
+        get("/api/v1/auth/me", LoggedIn, session::me),
+        get("/api/v1/users", Needs(Admin), users::list),
+        post("/api/v1/users", Needs(Admin), users::create),
+        patch("/api/v1/users/{username}", Needs(Admin), users::change),
+        get("/api/v1/tokens", Needs(Admin), tokens::list),
+        post("/api/v1/tokens", Needs(Admin), tokens::create),
+        delete("/api/v1/tokens/{id}", Needs(Admin), tokens::delete),
+        get("/api/v1/alerts", Needs(Viewer), alerts::list).with_query(),
+        get("/api/v1/alerts/{id}", Needs(Viewer), alerts::show),
+        patch("/api/v1/alerts/{id}", Needs(Analyst), alerts::triage),
+        get("/api/v1/incidents", Needs(Viewer), incidents::list).with_query(),
+        get("/api/v1/incidents/{id}", Needs(Viewer), incidents::show),
+        get("/api/v1/responses", Needs(Viewer), responses::list).with_query(),
+        get("/api/v1/responses/{id}", Needs(Viewer), responses::show),
+        post("/api/v1/responses/{id}/approve", Needs(Admin), responses::approve),
+        post("/api/v1/responses/{id}/deny", Needs(Admin), responses::deny),
+        post("/api/v1/responses/{id}/undo", Needs(Admin), responses::undo),
+        get("/api/v1/stats", Needs(Viewer), stats::stats),
+        get("/api/v1/events", Needs(Viewer), events::search).with_query(),
+        get("/api/v1/health", Public, health::health),
+        post("/api/v1/logs", Scope(tokens::LOGS_WRITE), logs::accept),
+        get("/metrics", Public, health::metrics),
+    ]
 }
 
 /// The whole HTTP surface: API, metrics and page.
 pub fn router(app: Arc<Dashboard>) -> Router {
-    let api = Router::new()
-        .route("/auth/login", post(session::log_in))
-        .route("/auth/password", post(session::change_password))
-        .route("/auth/me", get(session::me))
-        .route("/users", get(users::list).post(users::create))
-        .route("/users/{username}", patch(users::change))
-        .route("/tokens", get(tokens::list).post(tokens::create))
-        .route("/tokens/{id}", delete(tokens::delete))
-        .route("/alerts", get(alerts::list))
-        .route("/alerts/{id}", get(alerts::show).patch(alerts::triage))
-        .route("/incidents", get(incidents::list))
-        .route("/incidents/{id}", get(incidents::show))
-        .route("/responses", get(responses::list))
-        .route("/responses/{id}", get(responses::show))
-        .route("/responses/{id}/approve", post(responses::approve))
-        .route("/responses/{id}/deny", post(responses::deny))
-        .route("/responses/{id}/undo", post(responses::undo))
-        .route("/stats", get(stats::stats))
-        .route("/events", get(events::search))
-        .route("/health", get(health::health))
-        .route("/logs", post(logs::accept))
-        .fallback(|| async { ApiError::NotFound("this path".into()) })
-        .method_not_allowed_fallback(|| async { ApiError::BadRequest("this path does not take this method".into()) });
-    let router = Router::new()
-        .nest("/api/v1", api)
-        .route("/metrics", get(health::metrics))
-        .fallback(get(page::serve))
+    let mut router = Router::new();
+    for operation in operations() {
+        let gate = Gate { app: Arc::clone(&app), access: operation.access, query: operation.query };
+        router = router.route(operation.path, operation.route.route_layer(middleware::from_fn_with_state(gate, admit)));
+    }
+    let router = router
+        .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
+        .fallback(page::serve)
         .with_state(app)
+        .layer(DefaultBodyLimit::max(request::SMALL_BODY_BYTES))
+        .layer(CatchPanicLayer::custom(error::panicked))
         .layer(TraceLayer::new_for_http());
     SECURITY_HEADERS.iter().fold(router, |router, (name, value)| {
         router.layer(SetResponseHeaderLayer::if_not_present(name.clone(), HeaderValue::from_static(value)))
     })
 }
 
+/// What stands before an operation.
+#[derive(Clone)]
+struct Gate {
+    app: Arc<Dashboard>,
+    access: Access,
+    query: bool,
+}
+
+/// Lets a request through to its operation if its caller may.
+async fn admit(State(gate): State<Gate>, mut request: Request, next: Next) -> Result<Response, ApiError> {
+    if gate.access != Access::Public {
+        let caller = Caller::authenticate(request.headers(), &gate.app).await?;
+        caller.check(gate.access)?;
+        request.extensions_mut().insert(caller);
+    }
+    if !gate.query && request.uri().query().is_some_and(|q| !q.is_empty()) {
+        return Err(ApiError::BadRequest("this operation takes no query parameters".into()));
+    }
+    Ok(next.run(request).await)
+}
+
 /// What the OWASP Secure Headers Project asks of a page and an API that load nothing from elsewhere.
-const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
+const SECURITY_HEADERS: [(HeaderName, &str); 7] = [
     (
         header::CONTENT_SECURITY_POLICY,
         "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'",
@@ -111,4 +168,5 @@ const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
     (header::REFERRER_POLICY, "no-referrer"),
     (header::CACHE_CONTROL, "no-store"),
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];

@@ -1,26 +1,25 @@
 //! Responses: what was done, or would be done, about alerts; and people's decisions about them.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
-use axum::{
-    Json,
-    extract::{Path, Query, State, rejection::QueryRejection},
-    http::StatusCode,
-};
+use axum::{Json, extract::State, http::StatusCode};
 use sentinel_model::response::{Response, ResponseState};
-use sentinel_respond::decide::{Approver, DecideError};
-use sentinel_state::{
-    responses::{ListResponses, StoredResponse},
-    users::{Role, User},
-};
+use sentinel_respond::{Approver, DecideError, WorkError};
+use sentinel_state::responses::{ListResponses, StoredResponse};
 use serde::{Deserialize, Serialize};
 
-use super::{Items, page_size, params};
+use super::{
+    Id, Items, Params,
+    request::{OptionalBody, page_size},
+};
 use crate::{Dashboard, auth::Caller, error::ApiError};
+
+/// Longest note in characters, as respond takes it.
+const NOTE_LENGTH: usize = 2_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Params {
+pub(super) struct Wanted {
     state: Option<ResponseState>,
     account: Option<String>,
     limit: Option<usize>,
@@ -50,26 +49,19 @@ pub(super) struct Note {
 impl From<DecideError> for ApiError {
     fn from(e: DecideError) -> Self {
         match e {
-            DecideError::NotFound(_) => Self::NotFound(e.to_string()),
-            DecideError::NotAllowed(_) => Self::Forbidden(e.to_string()),
-            DecideError::WrongState(_) => Self::Conflict(e.to_string()),
-            other => Self::internal(other),
+            DecideError::NotFound(id) => Self::NotFound(format!("response {id}")),
+            DecideError::Forbidden(reason) => Self::Forbidden(reason),
+            DecideError::Conflict(reason) => Self::Conflict(reason),
+            e @ DecideError::Work(WorkError::Contended(_)) => Self::Conflict(e.to_string()),
+            other @ DecideError::Work(_) => Self::internal(other),
         }
     }
 }
 
-/// A state's name as the API writes it.
-pub(super) fn state_name(state: ResponseState) -> String {
-    serde_json::to_value(state).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
-}
-
 pub(super) async fn list(
     State(app): State<Arc<Dashboard>>,
-    caller: Caller,
-    query: Result<Query<Params>, QueryRejection>,
+    Params(p): Params<Wanted>,
 ) -> Result<Json<Items<View>>, ApiError> {
-    caller.require(Role::Viewer)?;
-    let p = params(query)?;
     let wanted = ListResponses { state: p.state, account: p.account, limit: page_size(p.limit)?, cursor: p.cursor };
     let (items, next_cursor) = app.responses.list(&wanted).await?;
     Ok(Json(Items { items: items.into_iter().map(Into::into).collect(), next_cursor }))
@@ -79,68 +71,63 @@ async fn find(app: &Dashboard, id: &str) -> Result<StoredResponse, ApiError> {
     app.responses.find(id).await?.ok_or_else(|| ApiError::NotFound(format!("response {id}")))
 }
 
-pub(super) async fn show(
-    State(app): State<Arc<Dashboard>>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Json<View>, ApiError> {
-    caller.require(Role::Viewer)?;
+pub(super) async fn show(State(app): State<Arc<Dashboard>>, Id(id): Id) -> Result<Json<View>, ApiError> {
     Ok(Json(find(&app, &id).await?.into()))
 }
 
-fn approver(user: &User) -> Approver {
-    Approver { username: user.username.clone(), role: user.role, principals: user.principals.clone() }
+fn approver(caller: &Caller) -> Result<Approver, ApiError> {
+    let user = caller.user()?;
+    Ok(Approver { username: user.username.clone(), role: user.role, principals: user.principals.clone() })
 }
 
-/// The body may be left out; one that is there must be right.
-fn note(body: &[u8]) -> Result<Option<String>, ApiError> {
-    if body.is_empty() {
-        return Ok(None);
+impl Note {
+    fn checked(&self) -> Result<Option<&str>, ApiError> {
+        match self.note.as_deref() {
+            Some(note) if note.chars().count() > NOTE_LENGTH => {
+                Err(ApiError::BadRequest(format!("note: at most {NOTE_LENGTH} characters")))
+            }
+            note => Ok(note),
+        }
     }
-    serde_json::from_slice::<Note>(body)
-        .map(|n| n.note)
-        .map_err(|e| ApiError::BadRequest(format!("the body is {{\"note\": text}} or nothing: {e}")))
 }
 
 pub(super) async fn approve(
     State(app): State<Arc<Dashboard>>,
     caller: Caller,
-    Path(id): Path<String>,
-    body: axum::body::Bytes,
+    Id(id): Id,
+    OptionalBody(note): OptionalBody<Note>,
 ) -> Result<(StatusCode, Json<View>), ApiError> {
-    let by = approver(caller.require(Role::Admin)?);
-    app.respond.approve(&id, &by, note(&body)?.as_deref()).await?;
-    Ok((StatusCode::ACCEPTED, Json(find(&app, &id).await?.into())))
+    let decided = app.respond.approve(&id, &approver(&caller)?, note.checked()?).await?;
+    Ok((StatusCode::ACCEPTED, Json(decided.into())))
 }
 
 pub(super) async fn deny(
     State(app): State<Arc<Dashboard>>,
     caller: Caller,
-    Path(id): Path<String>,
-    body: axum::body::Bytes,
-) -> Result<(StatusCode, Json<View>), ApiError> {
-    let by = approver(caller.require(Role::Admin)?);
-    app.respond.deny(&id, &by, note(&body)?.as_deref()).await?;
-    Ok((StatusCode::OK, Json(find(&app, &id).await?.into())))
+    Id(id): Id,
+    OptionalBody(note): OptionalBody<Note>,
+) -> Result<Json<View>, ApiError> {
+    let decided = app.respond.deny(&id, &approver(&caller)?, note.checked()?).await?;
+    Ok(Json(decided.into()))
 }
 
 pub(super) async fn undo(
     State(app): State<Arc<Dashboard>>,
     caller: Caller,
-    Path(id): Path<String>,
-    body: axum::body::Bytes,
+    Id(id): Id,
+    OptionalBody(note): OptionalBody<Note>,
 ) -> Result<(StatusCode, Json<View>), ApiError> {
-    let by = approver(caller.require(Role::Admin)?);
-    app.respond.undo(&id, &by, note(&body)?.as_deref()).await?;
-    Ok((StatusCode::ACCEPTED, Json(find(&app, &id).await?.into())))
+    let decided = app.respond.undo(&id, &approver(&caller)?, note.checked()?).await?;
+    Ok((StatusCode::ACCEPTED, Json(decided.into())))
 }
 
-/// The responses to these alerts of an account, each once.
-pub(super) async fn of_alerts(app: &Dashboard, account: &str, alert_ids: &[&str]) -> Result<Vec<View>, ApiError> {
+/// The responses to these alerts (account and id), each once.
+pub(super) async fn of_alerts(app: &Dashboard, alerts: &[(String, String)]) -> Result<Vec<View>, ApiError> {
+    let mut seen = HashSet::new();
     let mut found: Vec<View> = Vec::new();
-    for id in alert_ids {
+    for (account, id) in alerts {
         for stored in app.responses.of_alert(account, id).await? {
-            if !found.iter().any(|v| v.response.response_id == stored.response.response_id) {
+            if seen.insert(stored.response.response_id.clone()) {
                 found.push(stored.into());
             }
         }
@@ -148,8 +135,8 @@ pub(super) async fn of_alerts(app: &Dashboard, account: &str, alert_ids: &[&str]
     Ok(found)
 }
 
-/// The newest responses, up to `most`.
-pub(super) async fn newest(app: &Dashboard, most: usize) -> Result<Vec<Response>, ApiError> {
+/// The newest responses, about `most`, and whether there are more.
+pub(super) async fn newest(app: &Dashboard, most: usize) -> Result<(Vec<Response>, bool), ApiError> {
     let mut all = Vec::new();
     let mut cursor = None;
     loop {
@@ -158,7 +145,7 @@ pub(super) async fn newest(app: &Dashboard, most: usize) -> Result<Vec<Response>
         all.extend(page.into_iter().map(|s| s.response));
         cursor = next;
         if cursor.is_none() || all.len() >= most {
-            return Ok(all);
+            return Ok((all, cursor.is_some()));
         }
     }
 }

@@ -56,10 +56,10 @@ async fn open(app: &Dashboard, user: &User) -> Result<Json<Session>, ApiError> {
     Ok(Json(Session { token, expires_at, user: user.into() }))
 }
 
-pub(super) async fn log_in(State(app): State<Arc<Dashboard>>, Body(login): Body<Login>) -> Result<Json<Session>, ApiError> {
-    if !accounts::valid_username(&login.username) {
-        return Err(ApiError::Unauthorized("name or password is wrong"));
-    }
+pub(super) async fn log_in(
+    State(app): State<Arc<Dashboard>>,
+    Body(login): Body<Login>,
+) -> Result<Json<Session>, ApiError> {
     let user = accounts::log_in(&app.users, &login.username, &login.password, app.clock.now()).await?;
     open(&app, &user).await
 }
@@ -69,7 +69,7 @@ pub(super) async fn change_password(
     caller: Caller,
     Body(change): Body<PasswordChange>,
 ) -> Result<Json<Session>, ApiError> {
-    let name = &caller.any_user()?.username;
+    let name = &caller.user()?.username;
     let user =
         accounts::change_password(&app.users, name, &change.current_password, &change.new_password, app.clock.now())
             .await?;
@@ -77,5 +77,5 @@ pub(super) async fn change_password(
 }
 
 pub(super) async fn me(caller: Caller) -> Result<Json<Me>, ApiError> {
-    Ok(Json(caller.any_user()?.into()))
+    Ok(Json(caller.user()?.into()))
 }

@@ -2,16 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{Json, extract::State, http::StatusCode};
 use sentinel_model::time;
-use sentinel_state::users::{ApiToken, Role};
+use sentinel_state::users::ApiToken;
 use serde::{Deserialize, Serialize};
 
-use super::{Body, Items};
+use super::{Body, Id, Items};
 use crate::{
     Dashboard,
     auth::{Caller, token},
@@ -29,6 +25,7 @@ pub(super) struct NewToken {
     expires_in_days: i64,
 }
 
+/// The one answer that holds the token itself.
 #[derive(Serialize)]
 pub(super) struct Issued {
     token: String,
@@ -36,9 +33,8 @@ pub(super) struct Issued {
     about: ApiToken,
 }
 
-pub(super) async fn list(State(app): State<Arc<Dashboard>>, caller: Caller) -> Result<Json<Items<ApiToken>>, ApiError> {
-    caller.require(Role::Admin)?;
-    Ok(Json(Items { items: app.users.tokens().await?, next_cursor: None }))
+pub(super) async fn list(State(app): State<Arc<Dashboard>>) -> Result<Json<Items<ApiToken>>, ApiError> {
+    Ok(Json(Items::all(app.users.tokens().await?)))
 }
 
 pub(super) async fn create(
@@ -46,9 +42,10 @@ pub(super) async fn create(
     caller: Caller,
     Body(new): Body<NewToken>,
 ) -> Result<(StatusCode, Json<Issued>), ApiError> {
-    let admin = caller.require(Role::Admin)?;
-    if new.name.trim().is_empty() || new.name.len() > 100 {
-        return Err(ApiError::BadRequest("name: 1 to 100 characters".into()));
+    let admin = caller.user()?;
+    // It is part of the provenance of what the token sends, which people read.
+    if new.name.trim().is_empty() || new.name.chars().count() > 100 || new.name.chars().any(char::is_control) {
+        return Err(ApiError::BadRequest("name: 1 to 100 characters, none of them a control character".into()));
     }
     if new.scopes.is_empty() || new.scopes.iter().any(|s| s != LOGS_WRITE) {
         return Err(ApiError::BadRequest(format!("scopes: a list of {LOGS_WRITE:?}")));
@@ -66,6 +63,7 @@ pub(super) async fn create(
         expires_at: time::plus_seconds(now, new.expires_in_days * 86_400),
     };
     app.users.put_token(&about).await?;
+    tracing::info!(by = about.created_by, token = about.id, name = about.name, "API token made");
     let token = token::issue(&app.users, token::Kind::Api, &about.id, 0, now, about.expires_at).await?;
     Ok((StatusCode::CREATED, Json(Issued { token, about })))
 }
@@ -73,9 +71,12 @@ pub(super) async fn create(
 pub(super) async fn delete(
     State(app): State<Arc<Dashboard>>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Result<StatusCode, ApiError> {
-    caller.require(Role::Admin)?;
-    app.users.delete_token(&id).await?;
+    let admin = caller.user()?;
+    if !app.users.delete_token(&id).await? {
+        return Err(ApiError::NotFound(format!("token {id}")));
+    }
+    tracing::info!(by = admin.username, token = id, "API token deleted");
     Ok(StatusCode::NO_CONTENT)
 }

@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{Json, extract::State, http::StatusCode};
 use sentinel_model::Timestamp;
 use sentinel_state::{
     Condition,
@@ -14,7 +10,7 @@ use sentinel_state::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Body, Items};
+use super::{Body, Id, Items};
 use crate::{
     Dashboard,
     auth::{Caller, accounts, password},
@@ -60,9 +56,8 @@ pub(super) struct UserChange {
     principals: Option<Vec<String>>,
 }
 
-pub(super) async fn list(State(app): State<Arc<Dashboard>>, caller: Caller) -> Result<Json<Items<UserView>>, ApiError> {
-    caller.require(Role::Admin)?;
-    Ok(Json(Items { items: app.users.list().await?.into_iter().map(Into::into).collect(), next_cursor: None }))
+pub(super) async fn list(State(app): State<Arc<Dashboard>>) -> Result<Json<Items<UserView>>, ApiError> {
+    Ok(Json(Items::all(app.users.list().await?.into_iter().map(Into::into).collect())))
 }
 
 pub(super) async fn create(
@@ -70,9 +65,13 @@ pub(super) async fn create(
     caller: Caller,
     Body(new): Body<NewUser>,
 ) -> Result<(StatusCode, Json<UserView>), ApiError> {
-    caller.require(Role::Admin)?;
+    let admin = caller.user()?;
     if !accounts::valid_username(&new.username) {
         return Err(ApiError::BadRequest("username: 1 to 64 letters, digits or ._@+-".into()));
+    }
+    check_principals(&new.principals)?;
+    if app.users.get(&new.username).await?.is_some() {
+        return Err(exists(&new.username));
     }
     let user = User {
         password_hash: password::hash(new.password).await?,
@@ -85,9 +84,10 @@ pub(super) async fn create(
         session_epoch: 1,
     };
     match app.users.put(&user, Condition::Absent).await {
-        Err(e) if e.is_condition() => Err(ApiError::Conflict(format!("user {} exists already", user.username))),
+        Err(e) if e.is_condition() => Err(exists(&user.username)),
         other => {
             other?;
+            tracing::info!(by = admin.username, username = user.username, role = user.role.as_str(), "user made");
             Ok((StatusCode::CREATED, Json(user.into())))
         }
     }
@@ -96,24 +96,48 @@ pub(super) async fn create(
 pub(super) async fn change(
     State(app): State<Arc<Dashboard>>,
     caller: Caller,
-    Path(username): Path<String>,
+    Id(username): Id,
     Body(change): Body<UserChange>,
 ) -> Result<Json<UserView>, ApiError> {
-    let admin = caller.require(Role::Admin)?;
-    if admin.username == username && (change.disabled == Some(true) || change.role.is_some_and(|r| r != Role::Admin)) {
+    let oneself = caller.user()?.username == username;
+    if oneself && (change.disabled == Some(true) || change.role.is_some_and(|r| r != Role::Admin)) {
         return Err(ApiError::Conflict("administrators cannot disable or demote themselves".into()));
     }
-    if admin.username == username && change.principals.is_some() {
-        return Err(ApiError::Conflict("another administrator must change which AWS principals are you".into()));
+    if oneself && change.principals.is_some() {
+        return Err(ApiError::Forbidden("another administrator must say which AWS principals are you".into()));
     }
+    if let Some(principals) = &change.principals {
+        check_principals(principals)?;
+    }
+    // Read again, with its version: the change counts only while its maker still is an administrator, so that
+    // two who demote each other at the same time leave one.
+    let admin = app.users.get(&caller.user()?.username).await?;
+    let admin = admin.filter(|a| a.value.role == Role::Admin && !a.value.disabled);
+    let admin = admin.ok_or_else(|| ApiError::Forbidden("you are no administrator any more".into()))?;
     let stored = app.users.get(&username).await?.ok_or_else(|| ApiError::NotFound(format!("user {username}")))?;
     let mut user = stored.value;
     user.role = change.role.unwrap_or(user.role);
     user.principals = change.principals.unwrap_or(user.principals);
     if let Some(disabled) = change.disabled {
-        user.session_epoch += u64::from(disabled);
+        user.session_epoch += u64::from(disabled && !user.disabled);
         user.disabled = disabled;
     }
-    app.users.put(&user, Condition::Version(stored.version)).await?;
+    app.users.put_as(&admin, &user, Condition::Version(stored.version)).await?;
+    let (by, role, disabled) = (&admin.value.username, user.role.as_str(), user.disabled);
+    tracing::info!(by, username, role, disabled, principals = ?user.principals, "user changed");
     Ok(Json(user.into()))
+}
+
+fn exists(username: &str) -> ApiError {
+    ApiError::Conflict(format!("user {username} exists already"))
+}
+
+fn check_principals(principals: &[String]) -> Result<(), ApiError> {
+    const MOST: usize = 100;
+    const LONGEST: usize = 2_048;
+    let is_arn = |p: &String| p.starts_with("arn:") && p.len() <= LONGEST && !p.contains(char::is_whitespace);
+    if principals.len() <= MOST && principals.iter().all(is_arn) {
+        return Ok(());
+    }
+    Err(ApiError::BadRequest(format!("principals: at most {MOST} ARNs")))
 }
