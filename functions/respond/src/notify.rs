@@ -208,20 +208,22 @@ impl Respond {
             warn!(%channel, notice = %notice_id, "notice for a channel that is not configured any more");
             return Ok(());
         };
+        let Some(stored) = self.ports.responses.notice(account, notice_id, channel).await? else { return Ok(()) };
+        if stored.notice.sent_at.is_some() || stored.notice.given_up.is_some() {
+            return Ok(());
+        }
+        // Set before anything else: should this process die, or another hold the lease and die, the next try
+        // is due all the same.
+        let doubled = BACKOFF_SECONDS << stored.notice.attempts.min(8);
+        let due = time::plus_seconds(self.ports.clock.now(), doubled.min(BACKOFF_CAP_SECONDS));
+        self.ports.timer.set(&timer_id(work), due, Stage::Respond, &work.body()?).await?;
         let name = format!("notice#{account}#{notice_id}#{channel}");
-        let Some(held) = lease::acquire(
-            self.table().as_ref(),
-            &name,
-            &self.owner(),
-            self.ports.clock.as_ref(),
-            DELIVERY_SECONDS,
-        )
-        .await?
-        else {
-            return Err(WorkError::Busy(name));
+        let (table, clock) = (self.table().as_ref(), self.ports.clock.as_ref());
+        let Some(held) = lease::acquire(table, &name, &self.owner(), clock, DELIVERY_SECONDS).await? else {
+            return Ok(());
         };
         let done = self.deliver_held(notifier.as_ref(), work).await;
-        lease::release(self.table().as_ref(), &held, self.ports.clock.as_ref()).await?;
+        lease::release(table, &held, clock).await?;
         done
     }
 
@@ -230,13 +232,8 @@ impl Respond {
         let Some(stored) = self.ports.responses.notice(account, notice_id, channel).await? else { return Ok(()) };
         let (mut notice, version) = (stored.notice, stored.version);
         if notice.sent_at.is_some() || notice.given_up.is_some() {
-            return Ok(());
+            return Ok(self.ports.timer.cancel(&timer_id(work)).await?);
         }
-        // Set before the call: should this process die in it, the next try is due all the same.
-        let timer_id = hash::derived_id("nt-", &[account, notice_id, channel]);
-        let doubled = BACKOFF_SECONDS << notice.attempts.min(8);
-        let due = time::plus_seconds(self.ports.clock.now(), doubled.min(BACKOFF_CAP_SECONDS));
-        self.ports.timer.set(&timer_id, due, Stage::Respond, &work.body()?).await?;
         let content: Notification = serde_json::from_value(notice.content.clone())?;
         notice.attempts += 1;
         let outcome = notifier.notify(&content).await;
@@ -252,11 +249,20 @@ impl Respond {
         }
         self.table().write(vec![Responses::update_notice(account, &notice, version)?]).await?;
         if notice.sent_at.is_some() || notice.given_up.is_some() {
-            self.ports.timer.cancel(&timer_id).await?;
+            self.ports.timer.cancel(&timer_id(work)).await?;
         }
         let said = if outcome.is_ok() { "ok" } else { "failed" };
         metrics::counter!("sentinel_notifications_total", "channel" => channel.clone(), "outcome" => said).increment(1);
         Ok(())
+    }
+}
+
+/// The timer of a notice's next delivery.
+fn timer_id(work: &Work) -> String {
+    match work {
+        Work::Notify { account, notice_id, channel, .. } => hash::derived_id("nt-", &[account, notice_id, channel]),
+        Work::Step { response_id: id, .. } | Work::Expire { response_id: id, .. } => id.clone(),
+        Work::Plan { raised, .. } => raised.alert_id.clone(),
     }
 }
 

@@ -103,6 +103,11 @@ impl Respond {
                 warn!(alert = %alert.alert_id, error = %e, correlation_id = %alert.correlation_id, "IAM could not be read; planning waits");
                 return Ok(true);
             }
+            if self.mode_of(&playbook.name) != Mode::Observe {
+                let correlation_id = alert.correlation_id.clone();
+                let work = Work::Step { account: account.to_owned(), response_id: id.clone(), correlation_id };
+                self.watch(&work, &id).await?;
+            }
             let question = Question { found, playbook, kind, access_key_id, owner };
             match self.write_plan(&question, &track, &id).await {
                 Ok(()) => {
@@ -126,12 +131,12 @@ impl Respond {
         writes.push(Responses::check_track(&alert.account, question.access_key_id, question.kind, track));
         match &existing {
             None => {
-                writes.push(Responses::create(&planned)?);
+                writes.extend(Responses::create(&planned)?);
                 writes.extend(self.state_notice(&planned, 0)?);
             }
             Some(before) if before.response == planned => {}
             Some(before) => {
-                writes.push(Responses::update(&planned, before.version)?);
+                writes.extend(Responses::update(&planned, before.version)?);
                 writes.extend(self.state_notice(&planned, before.version)?);
             }
         }

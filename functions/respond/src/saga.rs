@@ -49,9 +49,6 @@ pub enum WorkError {
     /// A notice that cannot be written or read.
     #[error("a notice is not of the expected form: {0}")]
     Notice(#[from] serde_json::Error),
-    /// Another worker is at it.
-    #[error("another worker holds {0}")]
-    Busy(String),
     /// Others kept changing the same response.
     #[error("response {0} kept changing")]
     Contended(String),
@@ -120,8 +117,7 @@ impl Respond {
         if !stored.response.state.is_under_way() {
             return self.settle(&stored.response).await;
         }
-        let watchdog = time::plus_seconds(self.ports.clock.now(), WATCHDOG_SECONDS);
-        self.wake_at(&stored.response, watchdog).await?;
+        self.watch(&step_work(&stored.response), response_id).await?;
         let name = format!("respond#{account}#{}", stored.response.access_key_id);
         let (table, clock) = (self.table().as_ref(), self.ports.clock.as_ref());
         let Some(held) = lease::acquire(table, &name, &self.owner(), clock, LEASE_SECONDS).await? else {
@@ -131,6 +127,20 @@ impl Respond {
         let done = self.advance(account, response_id).await;
         lease::release(table, &held, clock).await?;
         done
+    }
+
+    /// Goes on with every response that is not at its end: for the start of a process and every few minutes,
+    /// so that even what messages and timers lost is found again. Returns how many there are; one that fails
+    /// is logged and stops no other.
+    pub async fn resume_open(&self) -> Result<usize, WorkError> {
+        let open = self.ports.responses.open().await?;
+        for (account, response_id) in &open {
+            if let Err(e) = self.drive(account, response_id).await {
+                warn!(response = %response_id, error = %e, "response could not be resumed; it will be again");
+            }
+        }
+        self.relay().await;
+        Ok(open.len())
     }
 
     async fn advance(&self, account: &str, response_id: &str) -> Result<(), WorkError> {
@@ -154,19 +164,24 @@ impl Respond {
         Err(WorkError::Contended(response_id.to_owned()))
     }
 
-    /// Sets the one timer a response that is not under way may need, and forgets the other.
+    /// Sets the one timer a response that is not under way may need, then forgets the other.
     async fn settle(&self, response: &Response) -> Result<(), WorkError> {
-        self.ports.timer.cancel(&response.response_id).await?;
-        let Some(due) = response.expires_at.filter(|_| response.state == ResponseState::AwaitingApproval) else {
-            return Ok(());
-        };
-        let work = Work::Expire {
-            account: response.account.clone(),
-            response_id: response.response_id.clone(),
-            correlation_id: response.correlation_id.clone(),
-        };
-        let id = format!("{}.expire", response.response_id);
-        Ok(self.ports.timer.set(&id, due, Stage::Respond, &work.body()?).await?)
+        if let Some(due) = response.expires_at.filter(|_| response.state == ResponseState::AwaitingApproval) {
+            let work = Work::Expire {
+                account: response.account.clone(),
+                response_id: response.response_id.clone(),
+                correlation_id: response.correlation_id.clone(),
+            };
+            let id = format!("{}.expire", response.response_id);
+            self.ports.timer.set(&id, due, Stage::Respond, &work.body()?).await?;
+        }
+        Ok(self.ports.timer.cancel(&response.response_id).await?)
+    }
+
+    /// Sets the timer that comes back to work that is about to begin, whatever becomes of this process.
+    pub(crate) async fn watch(&self, work: &Work, response_id: &str) -> Result<(), WorkError> {
+        let due = time::plus_seconds(self.ports.clock.now(), WATCHDOG_SECONDS);
+        Ok(self.ports.timer.set(response_id, due, Stage::Respond, &work.body()?).await?)
     }
 
     async fn wake_at(&self, response: &Response, due: Timestamp) -> Result<(), WorkError> {
@@ -196,7 +211,7 @@ impl Respond {
     /// Writes a changed response with whatever belongs to the same transaction, and its notice if its state
     /// is one that people are told of.
     pub(crate) async fn save(&self, stored: &mut StoredResponse, extra: Vec<Write>) -> Result<(), WorkError> {
-        let mut writes = vec![Responses::update(&stored.response, stored.version)?];
+        let mut writes = Responses::update(&stored.response, stored.version)?;
         writes.extend(extra);
         writes.extend(self.state_notice(&stored.response, stored.version)?);
         self.table().write(writes).await?;
@@ -313,7 +328,7 @@ impl Respond {
 
     /// As [`save`](Self::save), for a change within a state.
     pub(crate) async fn save_quietly(&self, stored: &mut StoredResponse) -> Result<(), WorkError> {
-        self.table().write(vec![Responses::update(&stored.response, stored.version)?]).await?;
+        self.table().write(Responses::update(&stored.response, stored.version)?).await?;
         stored.version += 1;
         Ok(())
     }

@@ -8,7 +8,7 @@
 //! Keys: `ACCOUNT#RESPONSE#ID` / `RESPONSE` (listed in [`Index::One`] under `RESPONSES` by time, found by id
 //! alone in [`Index::Two`]); `ACCOUNT#ANSWERS#ALERT` / `KIND#KEY#LEVEL` (an alert's question and the response
 //! that answers it); `ACCOUNT#TRACK#KEY` / kind; `ACCOUNT#ACTIONS` / hour; `ACCOUNT#NOTICE#ID` / channel;
-//! `ACCOUNT#OWN` / time; `CONTROL` / `KILL_SWITCH`.
+//! `ACCOUNT#OWN` / time; `CONTROL` / `KILL_SWITCH`; `OPEN-RESPONSES` / id, while there is something left to do.
 
 use std::sync::Arc;
 
@@ -26,6 +26,8 @@ pub use own::{OwnActivity, OwnCall};
 
 /// Pages read at most to fill one page of a filtered list.
 const LIST_PAGES: usize = 20;
+/// Partition of the marks of responses that are not at their end.
+const OPEN: &str = "OPEN-RESPONSES";
 /// How long the count of an hour's actions is kept, in seconds.
 const COUNTER_SECONDS: i64 = 7 * 24 * 3600;
 
@@ -89,6 +91,12 @@ pub struct KillSwitch {
 pub struct Answer {
     /// The response.
     pub response_id: String,
+}
+
+/// Marks a response that is not at its end.
+#[derive(Debug, Serialize, Deserialize)]
+struct Open {
+    account: String,
 }
 
 /// The typed store.
@@ -159,14 +167,32 @@ impl Responses {
         Ok(found)
     }
 
-    /// The write of a response that must not exist yet.
-    pub fn create(response: &Response) -> Result<Write, TableError> {
+    /// The writes of a response that must not exist yet.
+    pub fn create(response: &Response) -> Result<Vec<Write>, TableError> {
         put_response(response, Condition::Absent)
     }
 
-    /// The write of a response that must still have the version it was read at.
-    pub fn update(response: &Response, version: u64) -> Result<Write, TableError> {
+    /// The writes of a response that must still have the version it was read at.
+    pub fn update(response: &Response, version: u64) -> Result<Vec<Write>, TableError> {
         put_response(response, Condition::Version(version))
+    }
+
+    /// Account and id of every response that is under way or waits for a person. Exact: kept in the same
+    /// transactions as the responses.
+    pub async fn open(&self) -> Result<Vec<(String, String)>, TableError> {
+        let mut found = Vec::new();
+        let mut query = Query::partition(OPEN, 100);
+        loop {
+            let page = self.table.query(query.clone()).await?;
+            for item in page.items {
+                let open: Open = item.decode()?;
+                found.push((open.account, item.key.sk));
+            }
+            if page.next.is_none() {
+                return Ok(found);
+            }
+            query = query.after(page.next);
+        }
     }
 
     /// The response that answers an alert of this level about a key, when the question was put before.
@@ -245,13 +271,19 @@ fn stored(item: &Item) -> Result<StoredResponse, TableError> {
     Ok(StoredResponse { response: item.decode()?, version: item.version })
 }
 
-fn put_response(response: &Response, condition: Condition) -> Result<Write, TableError> {
+fn put_response(response: &Response, condition: Condition) -> Result<Vec<Write>, TableError> {
     let listed = format!("{}#{}", sortable(response.requested_at), response.response_id);
     let put = Put::new(response_key(&response.account, &response.response_id), response)?
         .when(condition)
         .listed(Index::One, IndexKey::new("RESPONSES", listed))
         .listed(Index::Two, IndexKey::new(format!("RESPONSE#{}", response.response_id), "RESPONSE"));
-    Ok(Write::Put(put))
+    let open_key = Key::new(OPEN, &response.response_id);
+    let open = if response.state.is_under_way() || response.state == ResponseState::AwaitingApproval {
+        Write::Put(Put::new(open_key, &Open { account: response.account.clone() })?)
+    } else {
+        Write::Delete(open_key, Condition::None)
+    };
+    Ok(vec![Write::Put(put), open])
 }
 
 /// A time whose text sorts as the time does.

@@ -159,7 +159,7 @@ impl OwnActivity {
         let known = response.own_events.contains(&member.event.id);
         if !known && response.own_events.len() < SHOWN_EVENTS {
             response.own_events.push(member.event.id.clone());
-            writes.push(Responses::update(&response, stored.version)?);
+            writes.extend(Responses::update(&response, stored.version)?);
         }
         Ok(writes)
     }
