@@ -205,7 +205,7 @@ impl Grouping<'_> {
         let (from, to) = story::told_times(first, last);
         let mut steps = Vec::new();
         for principal in story::principals(&sorted).into_iter().take(story::TOLD_PRINCIPALS) {
-            steps.extend(self.lineage.by(&Identity::Principal(principal), from, to).await?);
+            steps.extend(self.lineage.steps_by(&Identity::Principal(principal), from, to).await?);
         }
         Ok(lineage::condense(steps))
     }
@@ -241,8 +241,8 @@ impl Grouping<'_> {
         let mut edges = Vec::new();
         while let Some(identity) = open.pop_front() {
             let steps = match direction {
-                Direction::Up => self.lineage.into(&identity, from, to).await?,
-                Direction::Down => self.lineage.by(&identity, from, to).await?,
+                Direction::Up => self.lineage.steps_into(&identity, from, to).await?,
+                Direction::Down => self.lineage.steps_by(&identity, from, to).await?,
             };
             for edge in steps {
                 let next: Vec<Identity> = match direction {
@@ -349,4 +349,59 @@ fn keep_within_cap(found: &mut Vec<StoredIncident>, fresh: &mut Vec<Ref>, own: &
     found.sort_by_key(|f| std::cmp::Reverse(f.incident.time_last));
     found.truncate(1);
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sentinel_model::{Attack, Incident};
+
+    fn incident(name: &str, alerts: usize, last: i64) -> StoredIncident {
+        let time = Timestamp::from_second(last).unwrap();
+        StoredIncident {
+            incident: Incident {
+                incident_id: name.into(),
+                time_first: time,
+                time_last: time,
+                level: Level::Low,
+                score: 0.2,
+                title: String::new(),
+                principals: Vec::new(),
+                accounts: BTreeSet::new(),
+                source_ips: BTreeSet::new(),
+                alert_ids: Vec::new(),
+                alert_count: 0,
+                event_count: 0,
+                attack: Attack::default(),
+                summary: Vec::new(),
+            },
+            account: "1".into(),
+            members: [("1".to_owned(), (0..alerts).map(|n| format!("{name}-{n}")).collect())].into(),
+            version: 1,
+        }
+    }
+
+    fn names(found: &[StoredIncident]) -> Vec<&str> {
+        found.iter().map(|f| f.incident.incident_id.as_str()).collect()
+    }
+
+    #[test]
+    fn a_full_incident_takes_no_more() {
+        let own: Ref = ("1".into(), "new".into());
+        let mut fresh = vec![own.clone()];
+        let mut found = vec![incident("a", INCIDENT_CAP - 1, 10)];
+        assert!(!keep_within_cap(&mut found, &mut fresh, &own, false));
+
+        let mut found = vec![incident("full", INCIDENT_CAP, 10), incident("old", 3, 11), incident("late", 3, 12)];
+        assert!(keep_within_cap(&mut found, &mut fresh, &own, false));
+        assert_eq!(names(&found), ["late"]);
+
+        let mut found = vec![incident("full", INCIDENT_CAP, 10)];
+        assert!(keep_within_cap(&mut found, &mut fresh, &own, false));
+        assert!(found.is_empty() && fresh.len() == 1, "the next incident begins");
+
+        let mut found = vec![incident("full", INCIDENT_CAP, 10), incident("mine", 3, 12)];
+        assert!(keep_within_cap(&mut found, &mut Vec::new(), &("1".into(), "mine-2".into()), true));
+        assert_eq!(names(&found), ["mine"], "an assigned alert stays where it is");
+    }
 }

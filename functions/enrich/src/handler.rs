@@ -30,6 +30,7 @@ use sentinel_state::{
     alerts::{Alerts, Members, StoredAlert},
     incidents::Incidents,
     lineage::Lineage,
+    table::MAX_BODY_BYTES,
 };
 
 use crate::{
@@ -41,6 +42,9 @@ use crate::{
 
 /// Attempts to write against other writers before the message goes back to the queue.
 pub(crate) const ATTEMPTS: u32 = 30;
+
+/// Most bytes of a stored alert; the rest of an item is what its score rests on.
+const ALERT_BYTES: usize = MAX_BODY_BYTES - 60_000;
 
 /// What the stage works with.
 #[derive(Clone)]
@@ -286,6 +290,9 @@ impl Enrich {
         rose: bool,
         correlation_id: &str,
     ) -> Result<StoredAlert, EnrichError> {
+        if merge::shrink(&mut grown.alert, ALERT_BYTES)? {
+            tracing::warn!(correlation_id, alert_id = grown.alert.alert_id, "alert is too large: its lists were cut");
+        }
         let alert = &grown.alert;
         if alert.level >= Level::Low {
             let linked: BTreeSet<_> =

@@ -263,6 +263,28 @@ pub fn settle(growing: &mut Growing) {
     alert.reasons = reasons(alert, basis);
 }
 
+/// Cuts an alert's lists until it is no larger than `most` bytes as JSON: copies of uses first, then uses, then
+/// agents. Only hostile or broken input (very long names, paths and agents) comes here; the caps are far
+/// below for anything that CloudTrail writes. Returns whether anything was cut.
+pub fn shrink(alert: &mut Alert, most: usize) -> Result<bool, serde_json::Error> {
+    let steps: [fn(&mut Alert); 5] = [
+        |alert| alert.key_uses.iter_mut().flat_map(|k| &mut k.uses).for_each(|u| keep_copies(&mut u.provenance, 1)),
+        |alert| alert.key_uses.iter_mut().for_each(|k| k.uses.truncate(3)),
+        |alert| keep_copies(&mut alert.provenance, 5),
+        |alert| keep_first(&mut alert.indicators.agents, 10),
+        |alert| alert.key_uses.truncate(3),
+    ];
+    let mut cut = false;
+    for step in steps {
+        if serde_json::to_string(alert)?.len() <= most {
+            break;
+        }
+        step(alert);
+        cut = true;
+    }
+    Ok(cut)
+}
+
 /// The first tactic, or `anomaly`.
 fn category(rule: &RuleRef, labels: &Attack) -> String {
     match labels.tactics.first() {
@@ -315,5 +337,38 @@ const fn class_words(class: ActionClass) -> &'static str {
         ActionClass::CredentialChange => "touches credentials or privileges",
         ActionClass::DefenceEvasion => "weakens logging or detection",
         ActionClass::DataLoss => "destroys data, locks it away or gives it out",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{detection, member};
+    use sentinel_model::Channel;
+
+    #[test]
+    fn an_alert_of_hostile_size_is_cut_to_what_the_store_takes() {
+        let most = sentinel_state::table::MAX_BODY_BYTES - 60_000;
+        let members: Vec<Member> = (0..400)
+            .map(|n| {
+                let mut m = member(&format!("e{n}"), "2024-05-01T10:00:00Z");
+                m.access_key_id = Some(format!("AKIA{:014}", n % 20));
+                m.user_agent = Some(format!("{n}{}", "\u{1F980}".repeat(2000)));
+                m.provenance = (0..6)
+                    .map(|p| Provenance {
+                        channel: Channel::Folder { path: format!("{p}{}", "x".repeat(900)) },
+                        received_at: m.event.time,
+                    })
+                    .collect();
+                m
+            })
+            .collect();
+        let detection = detection("r", Level::High, "alice", members);
+        let mut alert = grow(None, &detection, 400, false, &Intel::default(), "c").unwrap().alert;
+        assert!(serde_json::to_string(&alert).unwrap().len() > most);
+        assert!(shrink(&mut alert, most).unwrap());
+        assert!(serde_json::to_string(&alert).unwrap().len() <= most);
+        assert!(!alert.key_uses.is_empty() && alert.event_count == 400);
+        assert!(!shrink(&mut alert, most).unwrap(), "what fits is left alone");
     }
 }

@@ -17,6 +17,9 @@ use crate::attack;
 
 /// Principals whose steps are told.
 pub const TOLD_PRINCIPALS: usize = 20;
+/// Principals listed, in order of first appearance, and addresses listed, the first in their order: so that an
+/// incident of a thousand alerts is still of readable size.
+pub const LISTED: usize = 1000;
 /// Steps told.
 const TOLD_STEPS: usize = 10;
 /// Titles told of each tactic.
@@ -52,6 +55,11 @@ pub fn principals(alerts: &[&AlertBrief]) -> Vec<String> {
     alerts.iter().filter(|a| seen.insert(a.principal.as_str())).map(|a| a.principal.clone()).collect()
 }
 
+fn addresses(alerts: &[&AlertBrief]) -> BTreeSet<String> {
+    let all: BTreeSet<&String> = alerts.iter().flat_map(|a| &a.source_ips).collect();
+    all.into_iter().take(LISTED).cloned().collect()
+}
+
 /// The incident that these alerts are. They may come in any order, but not none: without alerts the result has
 /// neither id nor times worth anything.
 pub fn tell(alerts: &[&AlertBrief], lineage: &Lineage<'_>) -> Incident {
@@ -70,9 +78,9 @@ pub fn tell(alerts: &[&AlertBrief], lineage: &Lineage<'_>) -> Incident {
         level: alerts.iter().map(|a| a.level).max().unwrap_or(Level::Low),
         score: alerts.iter().map(|a| a.score).fold(0.0, f64::max),
         title: String::new(),
-        principals: principals(&alerts),
+        principals: principals(&alerts).into_iter().take(LISTED).collect(),
         accounts: alerts.iter().map(|a| a.account.clone()).collect(),
-        source_ips: alerts.iter().flat_map(|a| a.source_ips.iter().cloned()).collect(),
+        source_ips: addresses(&alerts),
         alert_ids: alerts.iter().map(|a| a.alert_id.clone()).collect(),
         alert_count: alerts.len() as u64,
         event_count: alerts.iter().map(|a| a.event_count).sum(),

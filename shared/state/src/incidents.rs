@@ -19,7 +19,7 @@ use crate::{
 
 /// Most alerts of one stored incident, so that its item stays within the store's limit. A full incident takes
 /// no more: the alerts after it begin the next one.
-pub const INCIDENT_CAP: usize = 2000;
+pub const INCIDENT_CAP: usize = 1500;
 
 /// Partition of the listing of all incidents by the time of their last event.
 const LISTING: &str = "INCIDENTS";

@@ -78,12 +78,22 @@ impl Lineage {
     }
 
     /// Steps from `from` to `to` that made, changed or assumed this identity, earliest first.
-    pub async fn into(&self, made: &Identity, from: Timestamp, to: Timestamp) -> Result<Vec<LineageEdge>, TableError> {
+    pub async fn steps_into(
+        &self,
+        made: &Identity,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<LineageEdge>, TableError> {
         self.read(made_pk(made), from, to).await
     }
 
     /// Steps from `from` to `to` that this identity took (as principal, or with this key), earliest first.
-    pub async fn by(&self, maker: &Identity, from: Timestamp, to: Timestamp) -> Result<Vec<LineageEdge>, TableError> {
+    pub async fn steps_by(
+        &self,
+        maker: &Identity,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<LineageEdge>, TableError> {
         self.read(maker_pk(maker), from, to).await
     }
 
