@@ -28,8 +28,6 @@ pub(crate) enum Command {
     Rules(RulesArgs),
     /// Write a simulated company's CloudTrail, with or without an attack in it.
     Simulate(SimulateArgs),
-    /// Train the behaviour model on simulated activity.
-    Train(TrainArgs),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -263,14 +261,4 @@ pub(crate) struct SimulateArgs {
     /// Put the demonstration's attack at the end.
     #[arg(long)]
     pub(crate) attack: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct TrainArgs {
-    /// Seed of simulation and forest.
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
-    /// Folder that gets the model and its manifest.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: PathBuf,
 }

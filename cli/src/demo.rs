@@ -23,7 +23,7 @@ use sentinel_model::{
 };
 use sentinel_respond::iam::SimulatedUser;
 use sentinel_simulator::{Scenario, ScenarioOptions, day_with_attack, scenario};
-use sentinel_state::{alerts::ListAlerts, responses::ListResponses};
+use sentinel_state::{alerts::ListAlerts, incidents::ListIncidents, responses::ListResponses};
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
@@ -164,7 +164,8 @@ async fn settle(pipeline: &Pipeline, scenario: &Scenario) -> Result<Outcome> {
             matches!(r.state, ResponseState::Approved | ResponseState::Acting | ResponseState::Verifying)
         });
         if !moving {
-            let (incidents, _) = pipeline.incidents.list(None, 100, None).await?;
+            let (incidents, _) = pipeline.incidents.list(&ListIncidents { limit: 100, ..ListIncidents::default() }).await?;
+            let incidents = incidents.into_iter().map(|s| s.incident).collect();
             return Ok(Outcome { incidents, responses, victim_key: scenario.victim.access_key_id.clone() });
         }
         if Instant::now() > end {

@@ -34,7 +34,6 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Scan(args) => scan::run(&args),
         Command::Rules(args) => rules::run(args),
         Command::Simulate(args) => simulate::simulate(&args).map(|()| ExitCode::SUCCESS),
-        Command::Train(args) => simulate::train(&args).map(|()| ExitCode::SUCCESS),
         Command::Serve(args) => block_on(serve::run(args)).map(|()| ExitCode::SUCCESS),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Respond(args) => block_on(respond::run(args)).map(|()| ExitCode::SUCCESS),

@@ -8,15 +8,15 @@ use anyhow::{Context, Result};
 use async_trait::async_trait;
 use sentinel_archive::{Archive, FileArchive};
 use sentinel_detect::{
-    Detect, DetectConfig, LoadOptions, LoadReport, RuleSet, Scorer, SharedRules,
-    models::{BehaviourScorer, TableState},
+    Config as DetectSettings, Detect, LoadOptions, LoadReport, RuleSet, Scorer, SharedRules,
+    models::{Model, ModelScorer, TableBaselines},
 };
 use sentinel_durable::{
     Clock, Stage,
     worker::{self, Handler, Settings},
 };
 use sentinel_embedded::Database;
-use sentinel_enrich::{Enrich, IndicatorList, OwnActions};
+use sentinel_enrich::{Enrich, IndicatorList, OwnActions, OwnActionsError, Sources};
 use sentinel_ingest::Ingest;
 use sentinel_model::Member;
 use sentinel_respond::{
@@ -26,7 +26,6 @@ use sentinel_respond::{
     webhook::WebhookNotifier,
 };
 use sentinel_state::{
-    TableError,
     alerts::Alerts,
     incidents::Incidents,
     responses::{OwnActivity, Responses},
@@ -71,24 +70,18 @@ impl Pipeline {
         let alerts = Alerts::new(table.clone());
 
         let ingest =
-            Arc::new(Ingest::new(archive.clone(), database.queue(), database.search(), Arc::clone(&clock)));
+            Arc::new(Ingest::new(archive.clone(), database.search(), database.queue(), Arc::clone(&clock)));
 
         let rule_options =
             LoadOptions { default_rules: config.detect.default_rules, dirs: config.detect.rules.clone() };
         let (set, report) = RuleSet::load(&rule_options).context("loading rules")?;
         let rules = Arc::new(SharedRules::new(set));
-        let scorer = config
-            .detect
-            .models
-            .then(|| BehaviourScorer::shipped(TableState::new(table.clone(), Arc::clone(&clock))))
-            .transpose()
-            .context("loading the behaviour model")?
-            .map(|s| Arc::new(s) as Arc<dyn Scorer>);
+        let scorer = if config.detect.models { Some(scorer(&database, &clock)?) } else { None };
         let detect = Arc::new(Detect::new(
             Arc::clone(&rules),
             scorer,
             database.queue(),
-            DetectConfig { own_role: config.respond.own_role.clone() },
+            DetectSettings { own_role: config.respond.own_role.clone() },
         ));
 
         let mut list = IndicatorList::default();
@@ -101,12 +94,17 @@ impl Pipeline {
         let own_roles: Vec<String> = config.respond.own_role.iter().cloned().collect();
         let own = Arc::new(Own(OwnActivity::new(responses.clone(), own_roles.clone())));
         let enrich = Arc::new(Enrich::new(
-            table.clone(),
-            database.queue(),
-            database.search(),
-            vec![Arc::new(list)],
-            own,
-            Arc::clone(&clock),
+            sentinel_enrich::Ports {
+                table: table.clone(),
+                queue: database.queue(),
+                search: database.search(),
+                clock: Arc::clone(&clock),
+                own,
+            },
+            sentinel_enrich::Settings {
+                own_roles: own_roles.iter().cloned().collect(),
+                sources: Sources(vec![Arc::new(list)]),
+            },
         ));
 
         let simulated = (account == AccountPort::Simulated)
@@ -186,6 +184,13 @@ impl Pipeline {
     }
 }
 
+fn scorer(database: &Database, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Scorer>> {
+    let model = Model::embedded().context("loading the behaviour model")?;
+    let version = model.manifest().version.clone();
+    let baselines = TableBaselines::new(database.table(), Arc::clone(clock), version);
+    Ok(Arc::new(ModelScorer::new(model, Arc::new(baselines))))
+}
+
 fn notifiers(config: &Config, clock: &Arc<dyn Clock>) -> Result<Vec<Arc<dyn Notifier>>> {
     let mut notifiers: Vec<Arc<dyn Notifier>> = vec![Arc::new(LogNotifier)];
     if let Some(webhook) = &config.respond.webhook {
@@ -205,15 +210,11 @@ struct Own(OwnActivity);
 
 #[async_trait]
 impl OwnActions for Own {
-    fn by_our_role(&self, member: &Member) -> bool {
-        self.0.by_our_role(member)
+    async fn is_ours(&self, account: &str, member: &Member) -> Result<bool, OwnActionsError> {
+        self.0.is_ours(account, member).await.map_err(OwnActionsError::new)
     }
 
-    async fn is_ours(&self, account: &str, member: &Member) -> Result<bool, TableError> {
-        self.0.is_ours(account, member).await
-    }
-
-    async fn note_ours(&self, account: &str, member: &Member) -> Result<(), TableError> {
-        self.0.note_ours(account, member).await.map(|_| ())
+    async fn note_ours(&self, account: &str, member: &Member) -> Result<(), OwnActionsError> {
+        self.0.note_ours(account, member).await.map(|_| ()).map_err(OwnActionsError::new)
     }
 }

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
-use sentinel_detect::{LoadOptions, RuleSet, check};
+use sentinel_detect::{LoadOptions, Refused, RuleSet, check::{self, CheckReport}};
 
 use crate::{
     args::{ReportFormat, RulesAction, RulesArgs},
@@ -14,17 +14,23 @@ fn options(dirs: Vec<PathBuf>) -> LoadOptions {
     LoadOptions { default_rules: dirs.is_empty(), dirs }
 }
 
+/// Where a rule was refused, and why.
+pub(crate) fn place(refused: &Refused) -> String {
+    let field = refused.field.as_deref().map(|f| format!(", field {f}")).unwrap_or_default();
+    clean(&format!("{}: line {}{field}: {}", refused.file, refused.line, refused.reason))
+}
+
 /// Carries out a command.
 pub(crate) fn run(args: RulesArgs) -> Result<ExitCode> {
     match args.action {
         RulesAction::Check { dirs, format } => {
-            let (_, report) = RuleSet::load(&options(dirs))?;
+            let report = CheckReport::from(RuleSet::load(&options(dirs))?.1);
             match format {
                 ReportFormat::Json => println!("{}", serde_json::to_string(&report)?),
                 ReportFormat::Text => {
                     println!("{} rules, {} correlations, {} refused", report.rules, report.correlations, report.refused.len());
                     for refused in &report.refused {
-                        println!("refused: {refused}");
+                        println!("refused: {}", place(refused));
                     }
                     for warning in &report.warnings {
                         println!("warning: {warning}");
@@ -46,7 +52,7 @@ pub(crate) fn run(args: RulesArgs) -> Result<ExitCode> {
                     clean(&row.id),
                     row.level.to_string(),
                     row.status.unwrap_or_default(),
-                    row.attack.join(" "),
+                    row.attack.techniques.join(" "),
                     clean(&row.title),
                     row.source,
                 ]);
@@ -55,12 +61,20 @@ pub(crate) fn run(args: RulesArgs) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         RulesAction::Test { dirs } => {
-            let report = check::run_tests(&options(dirs))?;
-            for failure in &report.failures {
-                println!("{failure}");
+            let mut reports = Vec::new();
+            if dirs.is_empty() {
+                reports.push(check::run_pack_tests());
             }
-            println!("{} rules, {} test events, {} failures", report.rules, report.cases, report.failures.len());
-            Ok(if report.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            for dir in &dirs {
+                reports.push(check::run_tests(dir)?);
+            }
+            for failure in reports.iter().flat_map(|r| &r.failures) {
+                let case = failure.case.as_deref().map(|c| format!(": {c}")).unwrap_or_default();
+                println!("{}{}: {}", clean(&failure.file), clean(&case), clean(&failure.reason));
+            }
+            let sum = |of: fn(&check::TestReport) -> usize| reports.iter().map(of).sum::<usize>();
+            println!("{} rules, {} cases, {} failures", sum(|r| r.rules), sum(|r| r.cases), sum(|r| r.failures.len()));
+            Ok(if reports.iter().all(check::TestReport::passed) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
     }
 }

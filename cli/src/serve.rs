@@ -33,7 +33,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let pipeline = Arc::new(Pipeline::open(&args.data, &config, args.account, clock)?);
     for refused in &pipeline.report.refused {
-        tracing::warn!(%refused, "rule refused");
+        tracing::warn!(rule = crate::rules::place(refused), "rule refused");
     }
     for warning in &pipeline.report.warnings {
         tracing::warn!(warning, "rules");

@@ -1,13 +1,12 @@
-//! `sentinel simulate` and `sentinel train`: activity to try things on, and the model made from it.
+//! `sentinel simulate`: a company's activity to try things on, with or without an attack in it.
 
 use std::io::{BufWriter, Write};
 
-use anyhow::{Context, Result};
-use sentinel_detect::models::train;
+use anyhow::Result;
 use sentinel_model::time;
 use sentinel_simulator::{Company, CompanyOptions, ScenarioOptions, day_with_attack};
 
-use crate::args::{SimulateArgs, TrainArgs};
+use crate::args::SimulateArgs;
 
 /// Writes a company's records to standard output, one a line.
 pub(crate) fn simulate(args: &SimulateArgs) -> Result<()> {
@@ -34,13 +33,5 @@ pub(crate) fn simulate(args: &SimulateArgs) -> Result<()> {
         }
     }
     out.flush()?;
-    Ok(())
-}
-
-/// Trains the behaviour model and writes it with its manifest.
-pub(crate) fn train(args: &TrainArgs) -> Result<()> {
-    std::fs::create_dir_all(&args.out).with_context(|| format!("making {}", args.out.display()))?;
-    let report = train::train_from_simulation(args.seed)?.write(&args.out)?;
-    println!("{report}");
     Ok(())
 }

@@ -13,8 +13,8 @@ use std::{
 
 use anyhow::{Context, Result};
 use sentinel_durable::Clock;
-use sentinel_ingest::Ingest;
-use sentinel_model::{Channel, hash, time};
+use sentinel_ingest::{Ingest, IngestError, Input, Limits};
+use sentinel_model::{Channel, Timestamp, hash, time};
 use sentinel_state::{Condition, Key, Put, Table, Write};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch::Receiver;
@@ -84,6 +84,29 @@ impl Watch {
         }
         self.seen = found;
         Ok(())
+    }
+
+    /// Hands a file to ingest. What is wrong with the file is its outcome; what is wrong on our side is an error,
+    /// and the file is tried again.
+    async fn read(&self, path: &Path, name: &str) -> Result<String> {
+        let file = match std::fs::File::open(path) {
+            Ok(file) => file,
+            Err(e) => return Ok(format!("could not be opened: {e}")),
+        };
+        let mut input = Input::new(name, file, Channel::Folder { path: name.to_owned() }).limits(Limits::generous());
+        input.modified = std::fs::metadata(path)?.modified().ok().and_then(|t| Timestamp::try_from(t).ok());
+        match self.ingest.accept(input).await {
+            Ok(report) => Ok(format!(
+                "{} accepted, {} duplicates, {} malformed, {} set aside",
+                report.accepted, report.duplicates, report.malformed_count, report.set_aside
+            )),
+            Err(e @ IngestError::Read { .. }) => {
+                sentinel_telemetry::error("ingest");
+                tracing::warn!(error = %e, "file was not read to its end");
+                Ok(e.to_string())
+            }
+            Err(e) => Err(e.into()),
+        }
     }
 
     async fn take(&self, path: &Path, stamp: Stamp) -> Result<()> {

@@ -15,8 +15,8 @@ use std::{
 
 use anyhow::{Context, Result};
 use sentinel_detect::{
-    LoadOptions, LoadReport, RuleIndex, RuleSet, Scorer, detection,
-    models::{BehaviourScorer, MemoryState},
+    Builder, Config, LoadOptions, LoadReport, RuleIndex, RuleSet, Scorer,
+    models::ModelScorer,
 };
 use sentinel_enrich::{Accumulator, IndicatorList, incident};
 use sentinel_ingest::{Found, Limits, Record, Seen, Sight, identity, lineage, normalise};
@@ -69,7 +69,7 @@ pub(crate) fn run(args: &ScanArgs) -> Result<ExitCode> {
 
 fn tell_rules(report: &LoadReport) {
     for refused in &report.refused {
-        eprintln!("rule refused: {refused}");
+        eprintln!("rule refused: {}", crate::rules::place(refused));
     }
     for warning in &report.warnings {
         eprintln!("rules: {warning}");
@@ -89,7 +89,7 @@ fn indicators(path: Option<&Path>) -> Result<Arc<IndicatorList>> {
 
 /// A model and the events that wait for it.
 struct Models {
-    scorer: BehaviourScorer<MemoryState>,
+    scorer: ModelScorer,
     runtime: tokio::runtime::Runtime,
     waiting: Vec<Event>,
 }
@@ -112,7 +112,7 @@ impl Scan {
             .models
             .then(|| -> Result<Models> {
                 Ok(Models {
-                    scorer: BehaviourScorer::shipped(MemoryState::default()).context("loading the behaviour model")?,
+                    scorer: ModelScorer::in_memory().context("loading the behaviour model")?,
                     runtime: tokio::runtime::Builder::new_current_thread().build()?,
                     waiting: Vec::new(),
                 })
@@ -136,7 +136,7 @@ impl Scan {
         let name = input.name();
         self.summary.files += 1;
         let read = match input {
-            Input::Stdin => self.records(&name, None, io::stdin().lock(), progress),
+            Input::Stdin => self.records(&name, None, io::stdin(), progress),
             Input::File(path) => match File::open(path) {
                 Ok(file) => {
                     let modified = file.metadata().and_then(|m| m.modified()).ok();
@@ -204,7 +204,7 @@ impl Scan {
     }
 
     fn event(&mut self, event: Event) {
-        for detection in detection::of_event(&self.rules, &event, &self.hits) {
+        for detection in self.rules.detections_for(&event, &self.hits) {
             self.alerts.add(&detection);
         }
         if let Some(lineage) = &mut self.lineage {
@@ -224,7 +224,11 @@ impl Scan {
         let events = std::mem::take(&mut models.waiting);
         match models.runtime.block_on(models.scorer.score(&events)) {
             Ok(scored) => {
-                for detection in detection::of_scores(&events, &scored) {
+                let mut builder = Builder::new(&self.rules, Config::default());
+                for one in &scored {
+                    builder.add_scored(&events[one.index], one);
+                }
+                for detection in builder.finish() {
                     self.alerts.add(&detection);
                 }
             }
