@@ -2,7 +2,9 @@
 //! binary, so that it works from any folder and on a machine without the sources.
 
 use std::{
-    env, fs, io,
+    env,
+    fmt::Write,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -17,12 +19,14 @@ fn main() -> io::Result<()> {
         collect(&root, &mut files)?;
     }
     files.sort();
-    let mut code = String::from("/// Name, rule text and tests text of every embedded rule file, sorted by name.\npub(super) static FILES: &[(&str, &str, Option<&str>)] = &[\n");
+    let mut code = String::from(
+        "/// Name, rule text and tests text of every embedded rule file, sorted by name.\npub(super) static FILES: &[(&str, &str, Option<&str>)] = &[\n",
+    );
     for file in &files {
         let name = file.strip_prefix(&root).map_err(io::Error::other)?.to_string_lossy().replace('\\', "/");
         let tests = file.with_extension("tests.json");
         let tests = if tests.is_file() { Some(fs::read_to_string(tests)?) } else { None };
-        code.push_str(&format!("    ({name:?}, {:?}, {tests:?}),\n", fs::read_to_string(file)?));
+        writeln!(code, "    ({name:?}, {:?}, {tests:?}),", fs::read_to_string(file)?).map_err(io::Error::other)?;
     }
     code.push_str("];\n");
     fs::write(out.join("pack.rs"), code)

@@ -198,20 +198,13 @@ impl TestReport {
                     self.fail(file, Some(&case.name), String::from("has no events"));
                 }
                 for (position, event) in case.events.iter().enumerate() {
-                    match hits_any(set, rules, event.get()) {
-                        Ok(hit) if hit == wanted => {}
-                        Ok(_) if wanted => {
-                            self.fail(
-                                file,
-                                Some(&case.name),
-                                format!("event {position} is not matched, and should be"),
-                            );
-                        }
-                        Ok(_) => {
-                            self.fail(file, Some(&case.name), format!("event {position} is matched, and should not be"))
-                        }
-                        Err(reason) => self.fail(file, Some(&case.name), format!("event {position}: {reason}")),
-                    }
+                    let wrong = match hits_any(set, rules, event.get()) {
+                        Ok(hit) if hit == wanted => continue,
+                        Ok(true) => String::from("is matched, and should not be"),
+                        Ok(false) => String::from("is not matched, and should be"),
+                        Err(error) => error,
+                    };
+                    self.fail(file, Some(&case.name), format!("event {position}: {wrong}"));
                 }
             }
         }
@@ -284,7 +277,7 @@ mod tests {
         assert_eq!((json["rules"].as_u64(), json["correlations"].as_u64()), (Some(1), Some(0)));
         let refused = &json["refused"][0];
         assert!(refused["file"].as_str().unwrap().ends_with("one.yml"), "{refused}");
-        assert_eq!(refused["line"], 9, "{refused}");
+        assert_eq!((&refused["line"], &refused["field"]), (&15.into(), &"eventName|foo".into()), "{refused}");
         assert!(refused["reason"].as_str().unwrap().contains("foo"), "{refused}");
         let (set, _) = RuleSet::load(&LoadOptions { default_rules: false, dirs: vec![dir.path().to_owned()] }).unwrap();
         let rows = list(&set);

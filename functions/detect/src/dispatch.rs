@@ -272,7 +272,10 @@ fn with_lower_case<R>(text: &str, run: impl FnOnce(&str) -> R) -> R {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        Placement::{Always, EventName, EventSource},
+        *,
+    };
 
     fn compiled(detection: &str) -> CompiledRule {
         let yaml = format!("title: t\nlogsource:\n  product: aws\ndetection:\n{detection}\n");
@@ -298,7 +301,6 @@ mod tests {
             "  s:\n    a: 1\n  condition: s",
         ];
         let placed: Vec<_> = rules.iter().map(|r| dispatch.insert(&compiled(r))).collect();
-        use Placement::{Always, EventName, EventSource};
         assert_eq!(placed, [EventName, EventName, EventSource, EventName, Always]);
         assert_eq!(tried(&dispatch, r#"{"eventName":"CREATEUSER","eventSource":"iam.amazonaws.com"}"#), [0, 3, 2, 4]);
         assert_eq!(tried(&dispatch, r#"{"eventName":"UpdateFunctionCode20150331v2"}"#), [1, 4]);
@@ -328,7 +330,7 @@ mod tests {
             "  s:\n    eventName: CreateUser\n  condition: not s",
             "  s:\n    eventName|neq: CreateUser\n  condition: s",
         ] {
-            assert_eq!(Dispatch::default().insert(&compiled(rule)), Placement::Always, "{rule}");
+            assert_eq!(Dispatch::default().insert(&compiled(rule)), Always, "{rule}");
         }
     }
 

@@ -4,7 +4,7 @@
 //! [`DetectionBatch`] with what the batch adds to alerts and the lineage that its events show; nothing when
 //! there is neither. It writes no store: alerts have derived identities, so a batch that comes twice adds
 //! nothing the second time. A record that cannot be parsed is counted and costs only itself; a model that
-//! fails makes the batch come again.
+//! fails makes the batch come again, after what the rules found was sent.
 
 use std::{sync::Arc, time::Instant};
 
@@ -63,25 +63,9 @@ impl Detect {
     async fn batch(&self, body: &str) -> Result<(), DetectError> {
         let batch: EventBatch = codec::decode(body)?;
         let mut detections = self.matched(&batch);
-        if let Some(scorer) = &self.scorer {
-            let started = Instant::now();
-            let scored = scorer.score(&batch.events).await?;
-            sentinel_telemetry::metrics::model_time(started.elapsed().as_secs_f64());
-            let rules = self.rules.current();
-            // The events were searched for our own role's activity already.
-            let mut builder = Builder::new(&rules, Config::default());
-            for scored in &scored {
-                match batch.events.get(scored.index) {
-                    Some(event) => builder.add_scored(event, scored),
-                    None => warn!(
-                        correlation_id = batch.correlation_id,
-                        model = scored.model,
-                        "a model scored an event that is not there"
-                    ),
-                }
-            }
-            detections.extend(builder.finish());
-        }
+        // What the rules found is sent even when the models fail; the batch that comes again adds nothing to it.
+        let scored = self.scored(&batch).await;
+        let failure = scored.map(|scored| detections.extend(scored)).err();
         let lineage: Vec<LineageEdge> =
             batch.events.iter().filter(|e| e.outcome.is_success()).flat_map(|e| e.lineage.iter().cloned()).collect();
         debug!(
@@ -91,7 +75,31 @@ impl Detect {
             lineage = lineage.len(),
             "matched a batch"
         );
-        self.send(&batch.correlation_id, detections, lineage).await
+        self.send(&batch.correlation_id, detections, lineage).await?;
+        failure.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// What the models say of a batch.
+    async fn scored(&self, batch: &EventBatch) -> Result<Vec<Detection>, ScorerError> {
+        let Some(scorer) = &self.scorer else { return Ok(Vec::new()) };
+        let started = Instant::now();
+        let all = scorer.score(&batch.events).await?;
+        sentinel_telemetry::metrics::model_time(started.elapsed().as_secs_f64());
+        let rules = self.rules.current();
+        // The events were searched for our own role's activity already.
+        let mut builder = Builder::new(&rules, Config::default());
+        for scored in &all {
+            let Some(event) = batch.events.get(scored.index) else {
+                warn!(
+                    correlation_id = batch.correlation_id,
+                    model = scored.model,
+                    "a model scored an event that is not there"
+                );
+                continue;
+            };
+            builder.add_scored(event, scored);
+        }
+        Ok(builder.finish())
     }
 
     /// What the rules say of a batch.
@@ -287,26 +295,20 @@ mod tests {
         let events: Vec<_> = (0..9_000_u64)
             .map(|i| {
                 let mut event = key_made(&format!("{:032x}", sentinel_model::hash::hash_128(&i.to_le_bytes())));
-                event.network.user_agent = Some(
-                    (0..8)
-                        .map(|n| {
-                            format!("{:032x}", sentinel_model::hash::hash_128(&[i, n].map(u64::to_le_bytes).concat()))
-                        })
-                        .collect(),
-                );
+                let noise = |n| sentinel_model::hash::hash_128(&[i, n].map(u64::to_le_bytes).concat());
+                event.network.user_agent = Some(format!("{:?}", [0, 1, 2, 3, 4, 5, 6, 7].map(noise)));
                 event
             })
             .collect();
-        let correlation_id = "c1";
-        let set = testing::rules(RULE);
-        let mut builder = Builder::new(&set, Config::default());
+        let rules = testing::rules(RULE);
+        let mut builder = Builder::new(&rules, Config::default());
         let mut hits = Vec::new();
         for event in &events {
-            set.matches(&sonic_rs::from_str(event.raw.text()).unwrap(), &mut hits);
+            rules.matches(&sonic_rs::from_str(event.raw.text()).unwrap(), &mut hits);
             builder.add(event, &hits);
         }
         let detect = f.detect(None);
-        detect.send(correlation_id, builder.finish(), vec![edge("e1")]).await.unwrap();
+        detect.send("c1", builder.finish(), vec![edge("e1")]).await.unwrap();
         let sent = f.sent().await;
         assert!(sent.len() > 1, "{} messages", sent.len());
         let mut ids: Vec<_> =
@@ -338,8 +340,10 @@ mod tests {
         let good = Fixed(Ok(vec![scored(0, 0.9), scored(7, 0.9)]));
         assert!(matches!(f.detect(Some(Arc::new(good))).handle(vec![quiet()]).await[..], [Outcome::Done]));
         assert_eq!(f.sent().await[0].detections[0].rule.id, "model:forest");
-        let bad = Fixed(Err(()));
-        assert!(matches!(f.detect(Some(Arc::new(bad))).handle(vec![quiet()]).await[..], [Outcome::Retry(_)]));
+        let bad = f.detect(Some(Arc::new(Fixed(Err(())))));
+        assert!(matches!(bad.handle(vec![quiet()]).await[..], [Outcome::Retry(_)]));
         assert!(f.sent().await.is_empty());
+        assert!(matches!(bad.handle(vec![batch(vec![key_made("e1")])]).await[..], [Outcome::Retry(_)]));
+        assert_eq!(f.sent().await[0].detections[0].rule.id, "r1", "what the rules found does not wait for the models");
     }
 }

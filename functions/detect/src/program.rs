@@ -348,11 +348,10 @@ mod tests {
 
     #[test]
     fn a_condition_that_refers_to_too_much_is_refused() {
-        let mut yaml = String::from("title: t\nlogsource:\n  product: aws\ndetection:\n");
-        for i in 0..200 {
-            yaml.push_str(&format!("  s{i}:\n    a: {i}\n"));
-        }
-        yaml.push_str(&format!("  condition: {}\n", vec!["1 of them"; 60].join(" or ")));
+        let selections: Vec<_> = (0..200).map(|i| format!("  s{i}:\n    a: {i}\n")).collect();
+        let condition = vec!["1 of them"; 60].join(" or ");
+        let head = "title: t\nlogsource:\n  product: aws\ndetection:\n";
+        let yaml = format!("{head}{}  condition: {condition}\n", selections.concat());
         let collection = rsigma_parser::parse_sigma_yaml(&yaml).unwrap();
         assert!(Program::new(&rsigma_eval::compile_rule(&collection.rules[0]).unwrap()).is_err());
     }

@@ -13,21 +13,15 @@ const MAX_NAME_CHARS: usize = 120;
 /// One sentence: who called what, from where, and how it ended.
 pub(crate) fn call(event: &Event) -> String {
     let action = format!("{}:{}", short_service(&event.action.service), name(&event.action.name));
-    let mut text = format!("{} called {action}", who(&event.principal));
-    if let Some(service) = &event.invoked_by {
-        text.push_str(&format!(" through {}", name(service)));
-    }
-    if let Some(source) = source(event) {
-        text.push_str(&format!(" from {}", name(&source)));
-    }
-    if let Some(region) = &event.region {
-        text.push_str(&format!(" in {}", name(region)));
-    }
-    if let Outcome::Failure { code, .. } = &event.outcome {
-        text.push_str(&format!("; it failed ({})", name(code)));
-    }
-    text.push('.');
-    text
+    let through = event.invoked_by.as_deref().map(|service| format!(" through {}", name(service)));
+    let from = source(event).map(|source| format!(" from {}", name(&source)));
+    let region = event.region.as_deref().map(|region| format!(" in {}", name(region)));
+    let failed = match &event.outcome {
+        Outcome::Success => None,
+        Outcome::Failure { code, .. } => Some(format!("; it failed ({})", name(code))),
+    };
+    let rest = [through, from, region, failed].map(Option::unwrap_or_default).concat();
+    format!("{} called {action}{rest}.", who(&event.principal))
 }
 
 /// Source address or host as text.

@@ -109,7 +109,7 @@ fn walk<'a>(value: &'a Value, steps: &[Step], depth: usize, found: &mut Found<'a
                     walk(inner, rest, depth - 1, found);
                 }
             } else if let Some(items) = value.as_array() {
-                for item in items.iter() {
+                for item in items {
                     walk(item, steps, depth - 1, found);
                 }
             }
@@ -121,7 +121,7 @@ fn walk<'a>(value: &'a Value, steps: &[Step], depth: usize, found: &mut Found<'a
             } else {
                 usize::try_from(index.unsigned_abs()).ok().and_then(|back| items.len().checked_sub(back))
             };
-            if let Some(item) = at.and_then(|at| items.iter().nth(at)) {
+            if let Some(item) = at.and_then(|at| items.get(at)) {
                 walk(item, rest, depth - 1, found);
             }
         }
@@ -248,7 +248,7 @@ fn collect_strings<'a>(value: &'a Value, all: &mut Vec<Cow<'a, str>>, depth: usi
             collect_strings(inner, all, depth - 1);
         }
     } else if let Some(items) = value.as_array() {
-        for inner in items.iter() {
+        for inner in items {
             collect_strings(inner, all, depth - 1);
         }
     }

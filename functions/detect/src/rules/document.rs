@@ -301,10 +301,8 @@ mod tests {
 
     #[test]
     fn bombs_are_refused_before_they_go_off() {
-        let mut bomb = String::from("title: x\ndetection: &a [x, x, x]\n");
-        for i in 0..9 {
-            bomb.push_str(&format!("k{i}: &b{i} [*a, *a, *a, *a, *a, *a, *a, *a, *a]\n"));
-        }
+        let lists: Vec<_> = (0..9).map(|i| format!("k{i}: &b{i} [*a, *a, *a, *a, *a, *a, *a, *a, *a]\n")).collect();
+        let bomb = format!("title: x\ndetection: &a [x, x, x]\n{}", lists.concat());
         assert!(refused(&bomb).2.contains("aliases"));
         let deep = format!("title: x\ndetection: {}{}\n", "[".repeat(5000), "]".repeat(5000));
         assert!(!refused(&deep).2.is_empty());

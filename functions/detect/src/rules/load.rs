@@ -208,13 +208,13 @@ impl Loader {
         };
         self.report
             .warnings
-            .push(format!("{} and {} hold rules with the same id {id}; both are loaded", first, meta.file));
+            .push(format!("{first} and {} hold rules with the same id {id}; both are loaded", meta.file));
         let apart = format!("{id}@{}", file_stem(&meta.file));
-        let name = (2..)
-            .map(|n| format!("{apart}#{n}"))
-            .find(|name| !self.ids.contains_key(name))
-            .filter(|_| self.ids.contains_key(&apart))
-            .unwrap_or(apart);
+        let (mut name, mut number) = (apart.clone(), 1);
+        while self.ids.contains_key(&name) {
+            number += 1;
+            name = format!("{apart}#{number}");
+        }
         self.ids.insert(name.clone(), meta.file.clone());
         meta.reference.id = name;
     }

@@ -58,8 +58,22 @@ pub(super) fn parse_error(text: &str, first: u32, message: &str) -> Place {
         bad.then(|| Place { line: number, field: Some(key.to_owned()) })
     });
     at_fault
+        .or_else(|| modifier(text, first, message))
         .or_else(|| quoted(message).find_map(|name| known_key(text, first, name)))
         .unwrap_or(Place { line: first, field: None })
+}
+
+/// The field with the modifier that the message names, wherever on its line it stands.
+fn modifier(text: &str, first: u32, message: &str) -> Option<Place> {
+    let name = message.strip_prefix("Unknown modifier '")?.strip_suffix('\'')?;
+    let wanted = format!("|{name}");
+    lines(text, first).find_map(|(number, line)| {
+        let at = line.find(&wanted)?;
+        let outside = |c: char| c.is_whitespace() || matches!(c, '{' | '}' | ',' | '"' | '\'' | ':');
+        let from = line[..at].rfind(outside).map_or(0, |i| i + 1);
+        let to = line[at..].find(outside).map_or(line.len(), |i| at + i);
+        Some(Place { line: number, field: Some(line[from..to].to_owned()) })
+    })
 }
 
 fn known_key(text: &str, first: u32, name: &str) -> Option<Place> {

@@ -128,33 +128,10 @@ impl RuleSet {
         Ok(())
     }
 
-    /// rsigma's own verdict on a record, for differential tests.
+    /// The evaluated rules as rsigma itself would run them, for differential tests.
     #[cfg(test)]
-    pub(crate) fn plain_matches(&self, record: &serde_json::Value) -> Vec<RuleIndex> {
-        let event = rsigma_eval::JsonEvent::borrow(record);
-        (0..)
-            .map(RuleIndex)
-            .zip(&self.rules)
-            .filter(|(_, r)| r.program.is_some() && rsigma_eval::evaluate_rule(&r.plain, &event).is_some())
-            .map(|(i, _)| i)
-            .collect()
-    }
-
-    /// Fields that a rule looks at, for differential tests.
-    #[cfg(test)]
-    pub(crate) fn fields(&self, index: RuleIndex) -> Vec<String> {
-        use rsigma_eval::CompiledDetection as D;
-        fn walk(detection: &D, fields: &mut Vec<String>) {
-            match detection {
-                D::AllOf(items) => fields.extend(items.iter().filter_map(|i| i.field.clone())),
-                D::AnyOf(parts) | D::And(parts) => parts.iter().for_each(|p| walk(p, fields)),
-                D::ArrayMatch { field, .. } => fields.push(field.clone()),
-                D::Keywords(_) | D::Conditional { .. } => {}
-            }
-        }
-        let mut fields = Vec::new();
-        self.rules[index.0 as usize].plain.detections.values().for_each(|d| walk(d, &mut fields));
-        fields
+    pub(crate) fn plain(&self) -> impl Iterator<Item = (RuleIndex, &CompiledRule)> {
+        (0..).map(RuleIndex).zip(&self.rules).filter(|(_, r)| r.program.is_some()).map(|(i, r)| (i, &r.plain))
     }
 }
 
