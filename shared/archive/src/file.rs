@@ -17,7 +17,7 @@ use crate::{Archive, ArchiveError, Day};
 /// Where files are written before they are whole.
 const TEMPORARY: &str = ".tmp";
 /// Age from which a file there is a crash's and not another process's.
-const ABANDONED: Duration = Duration::from_secs(3600);
+const ABANDONED: Duration = Duration::from_hours(1);
 
 /// An archive in a folder.
 #[derive(Debug, Clone)]

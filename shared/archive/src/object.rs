@@ -1,7 +1,7 @@
 //! What an archive object is: gzipped NDJSON of the events of one account and day, under a name made from
 //! them. Shared by every adapter, so that an archive can move from files to S3 as it is.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{BufRead, BufReader, Read, Write};
 
 use flate2::{Compression, read::MultiGzDecoder, write::GzEncoder};
@@ -80,10 +80,8 @@ fn name_of(events: &[&Event]) -> Result<String, serde_json::Error> {
     for event in events {
         part(event.id.as_bytes());
         part(event.raw.text().as_bytes());
-        part(&(event.provenance.len() as u64).to_le_bytes());
-        for copy in &event.provenance {
-            part(&serde_json::to_vec(&copy.channel)?);
-        }
+        let channels: BTreeSet<_> = event.provenance.iter().map(|copy| &copy.channel).collect();
+        part(&serde_json::to_vec(&channels)?);
     }
     Ok(hex::encode(hasher.finalize())[..40].to_owned())
 }
@@ -137,14 +135,14 @@ impl DayReader {
         self.day.unreadable.push(ArchiveError::Object { name: name.to_owned(), reason });
     }
 
-    fn event(&mut self, event: Event) {
-        match self.seen.get(&(event.id.clone(), event.content)) {
-            Some(&at) => provenance::merge(&mut self.day.events[at].provenance, event.provenance),
-            None => {
-                self.seen.insert((event.id.clone(), event.content), self.day.events.len());
-                self.day.events.push(event);
-            }
-        }
+    fn event(&mut self, mut event: Event) {
+        // Merging brings copies into order, which those of a file need not be in.
+        let copies = std::mem::take(&mut event.provenance);
+        let at = *self.seen.entry((event.id.clone(), event.content)).or_insert_with(|| {
+            self.day.events.push(event);
+            self.day.events.len() - 1
+        });
+        provenance::merge(&mut self.day.events[at].provenance, copies);
     }
 
     /// The day, its events in order of time.

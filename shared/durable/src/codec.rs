@@ -19,6 +19,8 @@ pub const MAX_DECODED_BYTES: usize = 64 * 1024 * 1024;
 /// takes a batch of messages stays within a small memory.
 pub const MAX_SPLIT_BYTES: usize = 8 * 1024 * 1024;
 
+/// More than any message's own fields take beside its list.
+const WRAPPING_BYTES: usize = 64 * 1024;
 /// Begins a compressed body; no JSON text begins so.
 const GZIP_PREFIX: &str = "gz:";
 
@@ -84,6 +86,11 @@ where
     let mut sizes = Vec::with_capacity(items.len());
     for item in &items {
         sizes.push(json_size(item)?);
+    }
+    // What fits even uncompressed, whatever wraps it within reason, is moved; the rest is tried and cut.
+    if !items.is_empty() && sizes.iter().sum::<usize>() + items.len() + WRAPPING_BYTES <= MAX_BODY_BYTES {
+        done.bodies.push(encode(&wrap(items))?);
+        return Ok(done);
     }
     let mut from = 0;
     while from < items.len() {

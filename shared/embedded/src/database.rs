@@ -117,10 +117,8 @@ impl Database {
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, DatabaseError> {
         let name = path.display().to_string();
         make_private(path).map_err(|source| DatabaseError::Io { file: name.clone(), source })?;
-        let mut connection = Connection::open_with_flags(
-            path,
-            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-        )?;
+        let mut connection =
+            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         connection.busy_timeout(BUSY)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         // Refused before the journal mode is changed, so that another program's file is left as it is.
@@ -130,10 +128,8 @@ impl Database {
              PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;",
         )?;
         let reader = || -> Result<_, DatabaseError> {
-            let connection = Connection::open_with_flags(
-                path,
-                OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-            )?;
+            let connection =
+                Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
             connection.busy_timeout(BUSY)?;
             connection.set_prepared_statement_cache_capacity(STATEMENTS);
             connection.execute_batch("PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;")?;
@@ -149,8 +145,7 @@ impl Database {
         let mut connection = Connection::open_in_memory()?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         migrations::migrate(&mut connection, "memory")?;
-        let writer =
-            Writer::start(connection).map_err(|source| DatabaseError::Io { file: "memory".into(), source })?;
+        let writer = Writer::start(connection).map_err(|source| DatabaseError::Io { file: "memory".into(), source })?;
         Ok(Self(Arc::new(Inner { writer, reader: None, searcher: None, clock })))
     }
 

@@ -7,7 +7,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use crate::DatabaseError;
 
-/// Marks the file as ours (`application_id`): "CSen" in ASCII.
+/// Marks the file as ours (`application_id`): `CSen` in ASCII.
 const APPLICATION_ID: i32 = 0x4353_656e;
 
 /// The steps. Text keys compare by their bytes (SQLite's `BINARY`), as the table port wants.

@@ -110,9 +110,9 @@ impl Queue for SqliteQueue {
             .read(move |c| {
                 let sql = "SELECT seq, id, body, sent_at, receives FROM message
                            WHERE stage = ?1 AND dead_at IS NOT NULL ORDER BY dead_at DESC, seq DESC LIMIT ?2";
-                let rows = c.prepare_cached(sql).and_then(|mut s| {
-                    s.query_map((stage.as_str(), max), stored)?.collect::<Result<Vec<_>, _>>()
-                });
+                let rows = c
+                    .prepare_cached(sql)
+                    .and_then(|mut s| s.query_map((stage.as_str(), max), stored)?.collect::<Result<Vec<_>, _>>());
                 let rows = rows.map_err(DatabaseError::from)?;
                 Ok(rows.into_iter().map(|row| message(row, String::new())).collect::<Result<_, _>>()?)
             })
@@ -129,8 +129,8 @@ pub(crate) fn insert(c: &Connection, stage: Stage, body: &str, now: i64, visible
 }
 
 fn receive(c: &Connection, stage: Stage, max: usize, now: i64, until: i64) -> Result<Vec<Message>, DatabaseError> {
-    let mut received = Vec::new();
-    while received.len() < max {
+    let mut taken = Vec::new();
+    while taken.len() < max {
         let sql = "SELECT seq, id, body, sent_at, receives FROM message
                    WHERE stage = ?1 AND dead_at IS NULL AND visible_at <= ?2 ORDER BY visible_at, seq LIMIT 1";
         let next = c.prepare_cached(sql)?.query_row((stage.as_str(), now), stored).optional()?;
@@ -145,9 +145,9 @@ fn receive(c: &Connection, stage: Stage, max: usize, now: i64, until: i64) -> Re
         let sql = "UPDATE message SET receives = ?2, receipt = ?3, visible_at = ?4 WHERE seq = ?1";
         // Hidden for no time, it would be found again and again by this loop.
         c.prepare_cached(sql)?.execute((seq, receives + 1, &receipt, until.max(now + 1)))?;
-        received.push(message((seq, id, body, sent_at, receives + 1), receipt)?);
+        taken.push(message((seq, id, body, sent_at, receives + 1), receipt)?);
     }
-    Ok(received)
+    Ok(taken)
 }
 
 /// Sequence, id, body, time of sending, receives.

@@ -41,9 +41,8 @@ impl SearchIndex for SqliteSearch {
     }
 
     async fn search(&self, query: SearchQuery) -> Result<SearchPage, SearchError> {
-        let (sql, values) = match statement(&query)? {
-            Some(statement) => statement,
-            None => return Ok(SearchPage { documents: Vec::new(), next: None }),
+        let Some((sql, values)) = statement(&query)? else {
+            return Ok(SearchPage { documents: Vec::new(), next: None });
         };
         let limit = query.limit.clamp(1, MAX_LIMIT);
         self.0.read_long(move |c| Ok(run(c, &sql, &values, limit)?)).await
@@ -81,7 +80,8 @@ fn kind_name(kind: DocumentKind) -> &'static str {
 
 fn replace(c: &Connection, document: &Document) -> Result<(), DatabaseError> {
     // The row keeps its place in the order of pages when it is replaced.
-    let sql = "INSERT INTO document (kind, id, time, account, principal, text, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+    let sql =
+        "INSERT INTO document (kind, id, time, account, principal, text, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
                ON CONFLICT (kind, id) DO UPDATE SET time = ?3, account = ?4, principal = ?5, text = ?6, body = ?7
                RETURNING seq";
     let seq: i64 = c.prepare_cached(sql)?.query_row(
@@ -103,11 +103,10 @@ fn replace(c: &Connection, document: &Document) -> Result<(), DatabaseError> {
 
 /// The statement for a query and its values; `None` when its words can be in no document.
 fn statement(query: &SearchQuery) -> Result<Option<(String, Vec<Sql>)>, SearchError> {
-    let mut sql = String::from("SELECT seq, kind, id, time, account, principal, text, body FROM document WHERE 1");
+    let mut conditions: Vec<String> = Vec::new();
     let mut values: Vec<Sql> = Vec::new();
     let mut add = |condition: &str, value: Sql| {
-        sql.push_str(" AND ");
-        sql.push_str(condition);
+        conditions.push(condition.to_owned());
         values.push(value);
     };
     if !query.words.trim().is_empty() {
@@ -131,18 +130,21 @@ fn statement(query: &SearchQuery) -> Result<Option<(String, Vec<Sql>)>, SearchEr
     }
     if let Some(cursor) = &query.after {
         let (time, seq) = open_cursor(cursor).ok_or(SearchError::BadCursor)?;
-        add("(time, seq) < (?, ", time.into());
-        sql.push_str("?)");
-        values.push(seq.into());
+        conditions.push("(time, seq) < (?, ?)".to_owned());
+        values.extend([time.into(), seq.into()]);
     }
     if !query.ids.is_empty() {
         if query.ids.len() > MAX_IDS {
             return Err(SearchError::TooManyIds(query.ids.len()));
         }
-        sql.push_str(&format!(" AND id IN ({})", vec!["?"; query.ids.len()].join(", ")));
+        conditions.push(format!("id IN ({})", vec!["?"; query.ids.len()].join(", ")));
         values.extend(query.ids.iter().cloned().map(Sql::from));
     }
-    sql.push_str(" ORDER BY time DESC, seq DESC LIMIT ?");
+    let filter = if conditions.is_empty() { "TRUE".to_owned() } else { conditions.join(" AND ") };
+    let sql = format!(
+        "SELECT seq, kind, id, time, account, principal, text, body FROM document WHERE {filter}
+         ORDER BY time DESC, seq DESC LIMIT ?"
+    );
     // One more than asked for tells whether there is a next page. The limit is at most MAX_LIMIT.
     values.push(i64::try_from(query.limit.clamp(1, MAX_LIMIT) + 1).unwrap_or(i64::MAX).into());
     Ok(Some((sql, values)))

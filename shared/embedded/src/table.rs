@@ -51,9 +51,8 @@ impl Table for SqliteTable {
 }
 
 fn get(c: &Connection, key: &Key, now: i64) -> Result<Option<Item>, TableError> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM item WHERE pk = ?1 AND sk = ?2 AND (expires_at IS NULL OR expires_at > ?3)"
-    );
+    let sql =
+        format!("SELECT {COLUMNS} FROM item WHERE pk = ?1 AND sk = ?2 AND (expires_at IS NULL OR expires_at > ?3)");
     let mut statement = c.prepare_cached(&sql).map_err(DatabaseError::from)?;
     let row = statement.query_row((&key.pk, &key.sk, now), stored).optional().map_err(DatabaseError::from)?;
     row.map(item).transpose()
@@ -103,8 +102,7 @@ fn holds(c: &Connection, key: &Key, condition: Condition, now: i64) -> Result<bo
         return Ok(true);
     }
     let sql = "SELECT version FROM item WHERE pk = ?1 AND sk = ?2 AND (expires_at IS NULL OR expires_at > ?3)";
-    let found: Option<i64> =
-        c.prepare_cached(sql)?.query_row((&key.pk, &key.sk, now), |row| row.get(0)).optional()?;
+    let found: Option<i64> = c.prepare_cached(sql)?.query_row((&key.pk, &key.sk, now), |row| row.get(0)).optional()?;
     Ok(match condition {
         Condition::None => true,
         Condition::Absent => found.is_none(),
@@ -149,34 +147,35 @@ fn columns(index: Option<Index>) -> (&'static str, &'static str) {
 
 fn run_query(c: &Connection, query: &Query, now: i64) -> Result<Page, TableError> {
     let (partition, order) = columns(query.index);
-    let mut sql = format!(
-        "SELECT {COLUMNS}, {order} FROM item WHERE {partition} = ? AND (expires_at IS NULL OR expires_at > ?)"
-    );
+    let mut conditions = vec![format!("{partition} = ?"), "(expires_at IS NULL OR expires_at > ?)".to_owned()];
     let mut values = vec![Sql::from(query.pk.clone()), Sql::from(now)];
-    let mut bound = |sql: &mut String, operator: &str, value: &str| {
-        sql.push_str(&format!(" AND {order} {operator} ?"));
+    let mut bound = |operator: &str, value: &str| {
+        conditions.push(format!("{order} {operator} ?"));
         values.push(Sql::from(value.to_owned()));
     };
     match &query.sk {
         SkRange::All => {}
         SkRange::Prefix(prefix) => {
-            bound(&mut sql, ">=", prefix);
+            bound(">=", prefix);
             if let Some(end) = prefix_end(prefix) {
-                bound(&mut sql, "<", &end);
+                bound("<", &end);
             }
         }
         SkRange::Between(from, to) => {
-            bound(&mut sql, ">=", from);
-            bound(&mut sql, "<=", to);
+            bound(">=", from);
+            bound("<=", to);
         }
     }
     let (beyond, direction) = if query.descending { ("<", "DESC") } else { (">", "ASC") };
     if let Some(cursor) = &query.after {
-        let place = open_cursor(query, cursor)?;
-        sql.push_str(&format!(" AND ({order}, pk, sk) {beyond} (?, ?, ?)"));
-        values.extend(place.map(Sql::from));
+        conditions.push(format!("({order}, pk, sk) {beyond} (?, ?, ?)"));
+        values.extend(open_cursor(query, cursor)?.map(Sql::from));
     }
-    sql.push_str(&format!(" ORDER BY {order} {direction}, pk {direction}, sk {direction} LIMIT ?"));
+    let sql = format!(
+        "SELECT {COLUMNS}, {order} FROM item WHERE {}
+         ORDER BY {order} {direction}, pk {direction}, sk {direction} LIMIT ?",
+        conditions.join(" AND ")
+    );
     // One more than asked for tells whether there is a next page.
     let more = query.limit.saturating_add(1);
     values.push(Sql::from(i64::try_from(more).unwrap_or(i64::MAX)));

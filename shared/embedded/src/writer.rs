@@ -114,7 +114,10 @@ fn serve(connection: &Connection, waiting: &Receiver<Box<dyn Job>>) {
             }
         }
         for job in group {
-            job.finish(committed.as_ref().map(|()| ()).map_err(String::as_str));
+            job.finish(match &committed {
+                Ok(()) => Ok(()),
+                Err(reason) => Err(reason),
+            });
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Holds the adapters to the suites of their ports: in memory, and in a file that is closed and opened.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 

@@ -1,5 +1,7 @@
 //! The file itself: who may read it, what it survives, several handles on it.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::sync::Arc;
 
 use sentinel_durable::{Outgoing, Stage, SystemClock};
@@ -47,10 +49,8 @@ async fn a_file_of_a_newer_version_is_refused_and_left_alone() {
     let error = Database::open(&path, clock()).unwrap_err();
     assert!(matches!(error, DatabaseError::Newer { found: 999, .. }), "{error}");
     assert!(error.to_string().contains("schema version 999") && error.to_string().contains("sentinel.db"), "{error}");
-    let version: i64 = rusqlite::Connection::open(&path)
-        .unwrap()
-        .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .unwrap();
+    let version: i64 =
+        rusqlite::Connection::open(&path).unwrap().query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
     assert_eq!(version, 999);
 }
 
@@ -153,10 +153,8 @@ async fn writes_that_share_a_commit_fail_alone() {
         .map(|i| {
             let table = database.table();
             let condition = if i % 2 == 0 { Condition::Absent } else { Condition::Version(5) };
-            let writes = vec![
-                Write::Put(put(&format!("{i:03}"))),
-                Write::Check(Key::new("other", i.to_string()), condition),
-            ];
+            let writes =
+                vec![Write::Put(put(&format!("{i:03}"))), Write::Check(Key::new("other", i.to_string()), condition)];
             tokio::spawn(async move { (i, table.write(writes).await) })
         })
         .collect();
@@ -196,9 +194,8 @@ async fn purging_removes_what_is_absent_and_nothing_else() {
     clock.advance(14 * 24 * 3600);
     assert_eq!(database.purge().await.unwrap(), 1);
     drop((table, database));
-    let rows = |sql: &str| -> i64 {
-        rusqlite::Connection::open(&path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
-    };
+    let rows =
+        |sql: &str| -> i64 { rusqlite::Connection::open(&path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap() };
     assert_eq!(rows("SELECT count(*) FROM item"), 1);
     assert_eq!(rows("SELECT count(*) FROM message"), 0);
 }

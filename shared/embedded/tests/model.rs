@@ -1,5 +1,7 @@
 //! The table against a map: whatever is written in whatever order, both hold and list the same.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -142,9 +144,11 @@ async fn run(steps: Vec<Step>) {
             let mut found = Vec::new();
             loop {
                 let page = table.query(query.clone()).await.unwrap();
-                found.extend(page.items.into_iter().map(|item| {
-                    (item.key.sk, (item.body["n"].as_i64().unwrap(), item.version, item.expires_at))
-                }));
+                found.extend(
+                    page.items
+                        .into_iter()
+                        .map(|item| (item.key.sk, (item.body["n"].as_i64().unwrap(), item.version, item.expires_at))),
+                );
                 query.after = page.next;
                 if query.after.is_none() {
                     break;

@@ -50,7 +50,7 @@ async fn ids(index: &dyn SearchIndex, query: SearchQuery) -> Vec<String> {
     index.search(query).await.unwrap().documents.into_iter().map(|d| d.id).collect()
 }
 
-/// The text that ingest would write for a call of CreateAccessKey.
+/// The text that ingest would write for a call of `CreateAccessKey`.
 const CREATE_KEY: &str = "iam.amazonaws.com CreateAccessKey us-east-1 AKIAIOSFODNN7EXAMPLE 203.0.113.7 \
      arn:aws:iam::123456789012:user/alice arn:aws:sts::123456789012:assumed-role/Admin_Role/bob@example.org \
      aws-cli/2.15.0 Python/3.11 2001:db8::1 i-0abc123def456 my-bucket.with.dots";
@@ -94,7 +94,8 @@ async fn finds_what_is_written(index: &dyn SearchIndex) {
 
 async fn words_are_literal(index: &dyn SearchIndex) {
     index.index(vec![event("1", 0, "alpha AND beta \"quoted\" it's 100% NEAR(x)")]).await.unwrap();
-    for words in ["AND", "\"quoted\"", "it's", "100%", "NEAR(x)", "alpha AND", "alpha - beta", "alpha\0beta", "alpha*"] {
+    for words in ["AND", "\"quoted\"", "it's", "100%", "NEAR(x)", "alpha AND", "alpha - beta", "alpha\0beta", "alpha*"]
+    {
         assert_eq!(ids(index, query(words)).await, ["1"], "{words:?}");
     }
     for words in ["alpha NOT gamma", "gamma OR alpha", "text:alpha", "^beta", "-", "\"", "*", "()", "'; DROP TABLE x"] {

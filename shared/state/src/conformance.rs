@@ -7,6 +7,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::missing_panics_doc,
+    clippy::needless_pass_by_value,
     reason = "a suite of tests: a panic is its way to report"
 )]
 
@@ -147,9 +148,8 @@ async fn conditions(setup: &impl Setup) {
 async fn expired_items_are_absent(setup: &impl Setup) {
     let table = setup.table();
     let soon = Some(plus_seconds(setup.now(), 2));
-    let listed = |put: Put| {
-        put.listed(Index::One, IndexKey::new("LIST", "1")).listed(Index::Two, IndexKey::new("OTHER", "1"))
-    };
+    let listed =
+        |put: Put| put.listed(Index::One, IndexKey::new("LIST", "1")).listed(Index::Two, IndexKey::new("OTHER", "1"));
     let key = Key::new("pk", "short");
     write(&*table, [listed(put("pk", "short", 1).expiring(soon)), put("pk", "long", 2)]).await;
     assert_eq!(number(&*table, "pk", "short").await, Some(1));

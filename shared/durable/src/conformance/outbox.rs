@@ -23,8 +23,7 @@ const STAGE: Stage = Stage::Respond;
 
 async fn sent_with_its_transaction(setup: &impl Setup) {
     let alert = Write::Put(Put::new(Key::new("alert", "1"), &json!({})).unwrap());
-    let transaction =
-        vec![alert, put("1", STAGE, "raised").unwrap(), put("2", Stage::Detect, "replayed").unwrap()];
+    let transaction = vec![alert, put("1", STAGE, "raised").unwrap(), put("2", Stage::Detect, "replayed").unwrap()];
     setup.table().write(transaction).await.unwrap();
     assert!(receive(&*setup.queue(), STAGE, 600).await.is_empty(), "not before it is relayed");
     setup.restart().await;
