@@ -119,7 +119,7 @@ fn main() {
           let mut files: Vec<_> = std::fs::read_dir("/work/shared/data/cloudtrail/stratus").unwrap().map(|f| f.unwrap().path()).collect(); files.sort();
           for f in files { let recs: Vec<serde_json::Value> = serde_json::from_slice(&std::fs::read(&f).unwrap()).unwrap();
             let mut evs = simulated::normalised(recs.into_iter()); evs.sort_by_key(|e| e.time);
-            techs.0 += 1; k = k * 31 + 7; let (actor, st) = mature[k % mature.len()]; let mut st = st.clone();
+            techs.0 += 1; k = k.wrapping_mul(31).wrapping_add(7); let (actor, st) = mature[k % mature.len()]; let mut st = st.clone();
             let t0 = evs[0].time; let mut hit = false; let mut chit=false; let mut cs = BTreeMap::<String,PrincipalState>::new();
             for e in &evs { if !e.principal.identifies_someone() { continue; }
               let c = assess(&model, cs.entry(e.principal.actor.clone()).or_default(), e).unwrap().score; cold.push(c); chit |= c >= 0.4;
