@@ -47,8 +47,7 @@ impl Config {
         if self.mode != Mode::Observe && !iam.is_connected() {
             return Err(ConfigError::NotConnected(self.mode.as_str()));
         }
-        if self.approval_seconds <= 0 || self.propagation_seconds < 0 || self.max_reads == 0 || self.max_attempts == 0
-        {
+        if self.approval_seconds <= 0 || self.propagation_seconds < 0 || self.max_reads == 0 || self.max_attempts == 0 {
             return Err(ConfigError::Range);
         }
         Ok(())

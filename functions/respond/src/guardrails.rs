@@ -17,6 +17,7 @@ const SKEW_SECONDS: i64 = 300;
 
 /// What a decision rests on.
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, each given by name")]
 pub struct Facts<'a> {
     /// The alert, as just read from the store.
     pub alert: &'a Alert,

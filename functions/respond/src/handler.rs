@@ -7,6 +7,7 @@ use sentinel_model::Level;
 use sentinel_model::message::AlertRaised;
 
 use crate::message::{RespondMessage, Work};
+use crate::notify::Delivery;
 use crate::saga::{Respond, WorkError};
 
 #[async_trait]
@@ -30,8 +31,13 @@ impl Respond {
             RespondMessage::Alert(raised) => self.alert_raised(&raised, 0).await,
             RespondMessage::Work(Work::Plan { raised, tries, .. }) => self.alert_raised(&raised, tries).await,
             RespondMessage::Work(Work::Step { account, response_id, .. }) => self.drive(&account, &response_id).await,
-            RespondMessage::Work(Work::Expire { account, response_id, .. }) => self.expire(&account, &response_id).await,
-            RespondMessage::Work(work @ Work::Notify { .. }) => self.deliver(&work).await,
+            RespondMessage::Work(Work::Expire { account, response_id, .. }) => {
+                self.expire(&account, &response_id).await
+            }
+            RespondMessage::Work(Work::Notify { account, notice_id, channel, .. }) => {
+                let (account, notice_id, channel) = (account.as_str(), notice_id.as_str(), channel.as_str());
+                self.deliver(&Delivery { account, notice_id, channel, body }).await
+            }
         }
     }
 

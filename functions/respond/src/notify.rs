@@ -202,8 +202,8 @@ impl Respond {
     }
 
     /// Delivers one notice, unless it was delivered. A failure sets a timer for the next try.
-    pub(crate) async fn deliver(&self, work: &Work) -> Result<(), WorkError> {
-        let Work::Notify { account, notice_id, channel, .. } = work else { return Ok(()) };
+    pub(crate) async fn deliver(&self, delivery: &Delivery<'_>) -> Result<(), WorkError> {
+        let Delivery { account, notice_id, channel, .. } = *delivery;
         let Some(notifier) = self.ports.notifiers.iter().find(|n| n.name() == channel) else {
             warn!(%channel, notice = %notice_id, "notice for a channel that is not configured any more");
             return Ok(());
@@ -216,23 +216,23 @@ impl Respond {
         // is due all the same.
         let doubled = BACKOFF_SECONDS << stored.notice.attempts.min(8);
         let due = time::plus_seconds(self.ports.clock.now(), doubled.min(BACKOFF_CAP_SECONDS));
-        self.ports.timer.set(&timer_id(work), due, Stage::Respond, &work.body()?).await?;
+        self.ports.timer.set(&delivery.timer_id(), due, Stage::Respond, delivery.body).await?;
         let name = format!("notice#{account}#{notice_id}#{channel}");
         let (table, clock) = (self.table().as_ref(), self.ports.clock.as_ref());
         let Some(held) = lease::acquire(table, &name, &self.owner(), clock, DELIVERY_SECONDS).await? else {
             return Ok(());
         };
-        let done = self.deliver_held(notifier.as_ref(), work).await;
+        let done = self.deliver_held(notifier.as_ref(), delivery).await;
         lease::release(table, &held, clock).await?;
         done
     }
 
-    async fn deliver_held(&self, notifier: &dyn Notifier, work: &Work) -> Result<(), WorkError> {
-        let Work::Notify { account, notice_id, channel, .. } = work else { return Ok(()) };
+    async fn deliver_held(&self, notifier: &dyn Notifier, delivery: &Delivery<'_>) -> Result<(), WorkError> {
+        let Delivery { account, notice_id, channel, .. } = *delivery;
         let Some(stored) = self.ports.responses.notice(account, notice_id, channel).await? else { return Ok(()) };
         let (mut notice, version) = (stored.notice, stored.version);
         if notice.sent_at.is_some() || notice.given_up.is_some() {
-            return Ok(self.ports.timer.cancel(&timer_id(work)).await?);
+            return Ok(self.ports.timer.cancel(&delivery.timer_id()).await?);
         }
         let content: Notification = serde_json::from_value(notice.content.clone())?;
         notice.attempts += 1;
@@ -249,20 +249,27 @@ impl Respond {
         }
         self.table().write(vec![Responses::update_notice(account, &notice, version)?]).await?;
         if notice.sent_at.is_some() || notice.given_up.is_some() {
-            self.ports.timer.cancel(&timer_id(work)).await?;
+            self.ports.timer.cancel(&delivery.timer_id()).await?;
         }
         let said = if outcome.is_ok() { "ok" } else { "failed" };
-        metrics::counter!("sentinel_notifications_total", "channel" => channel.clone(), "outcome" => said).increment(1);
+        sentinel_telemetry::metrics::notification(channel, said);
         Ok(())
     }
 }
 
-/// The timer of a notice's next delivery.
-fn timer_id(work: &Work) -> String {
-    match work {
-        Work::Notify { account, notice_id, channel, .. } => hash::derived_id("nt-", &[account, notice_id, channel]),
-        Work::Step { response_id: id, .. } | Work::Expire { response_id: id, .. } => id.clone(),
-        Work::Plan { raised, .. } => raised.alert_id.clone(),
+/// One notice to be delivered through one channel, and the message that asks for it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Delivery<'a> {
+    pub(crate) account: &'a str,
+    pub(crate) notice_id: &'a str,
+    pub(crate) channel: &'a str,
+    pub(crate) body: &'a str,
+}
+
+impl Delivery<'_> {
+    /// The timer of its next try.
+    fn timer_id(&self) -> String {
+        hash::derived_id("nt-", &[self.account, self.notice_id, self.channel])
     }
 }
 

@@ -155,8 +155,10 @@ impl Respond {
         id: &str,
         existing: Option<&StoredResponse>,
     ) -> Result<(Response, Vec<Write>), WorkError> {
+        let again = existing.is_some_and(|before| used_again(before, question, self.config.propagation_seconds));
         if let Some(before) = existing
             && !before.response.state.may_be_planned_again()
+            && !again
         {
             return Ok((before.response.clone(), Vec::new()));
         }
@@ -169,7 +171,11 @@ impl Respond {
         };
         let Some(before) = existing else { return Ok((response, writes)) };
         let asks_already = before.response.state == ResponseState::AwaitingApproval;
-        if before.response.state == response.state || (asks_already && response.state != ResponseState::Approved) {
+        let only_to_ask = again && response.state != ResponseState::AwaitingApproval;
+        if only_to_ask
+            || before.response.state == response.state
+            || (asks_already && response.state != ResponseState::Approved)
+        {
             return Ok((before.response.clone(), Vec::new()));
         }
         // What is known of the past stays with the response.
@@ -300,10 +306,26 @@ impl Respond {
     }
 }
 
+/// Whether a contained key was used after its containment had spread, so that it cannot be in force any more.
+fn used_again(before: &StoredResponse, question: &Question<'_>, propagation_seconds: i64) -> bool {
+    let response = &before.response;
+    let since = response.progress.called_at.unwrap_or(response.requested_at);
+    let spread = time::plus_seconds(since, propagation_seconds);
+    let uses = &question.found.alert.key_uses;
+    response.state == ResponseState::Contained
+        && uses
+            .iter()
+            .filter(|key_use| key_use.access_key_id == question.access_key_id)
+            .any(|key_use| key_use.uses.iter().any(|used| used.time > spread))
+}
+
 /// What an earlier answer means for a new question.
 fn earlier(state: ResponseState) -> Option<&'static str> {
     match state {
         ResponseState::Denied => Some("A person denied this action for an earlier alert."),
+        ResponseState::Contained => {
+            Some("The key had been contained and was used again after that: somebody must have activated it.")
+        }
         ResponseState::Failed => Some("An earlier try of this action failed."),
         ResponseState::Expired => Some("Nobody answered when this action was proposed for an earlier alert."),
         _ => None,

@@ -52,9 +52,11 @@ pub struct Selector {
 impl Selector {
     fn takes(&self, alert: &Alert) -> bool {
         let any = |list: &[String], value: &str| list.is_empty() || list.iter().any(|item| item == value);
-        let tactic =
-            self.tactics.is_empty() || self.tactics.iter().any(|tactic| alert.attack.tactics.contains(tactic));
-        alert.level >= self.min_level && any(&self.rules, &alert.rule.id) && any(&self.accounts, &alert.account) && tactic
+        let tactic = self.tactics.is_empty() || self.tactics.iter().any(|tactic| alert.attack.tactics.contains(tactic));
+        alert.level >= self.min_level
+            && any(&self.rules, &alert.rule.id)
+            && any(&self.accounts, &alert.account)
+            && tactic
     }
 }
 
@@ -172,7 +174,10 @@ pub fn parse(file: &str, text: &str) -> Result<Playbook, PlaybookError> {
     }
     for account in &playbook.when.accounts {
         if account.len() != 12 || !account.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(malformed(file, format!("when.accounts: {account:?} is no account id of 12 digits (quote it)")));
+            return Err(malformed(
+                file,
+                format!("when.accounts: {account:?} is no account id of 12 digits (quote it)"),
+            ));
         }
     }
     Ok(playbook)

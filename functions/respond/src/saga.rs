@@ -395,5 +395,5 @@ pub(crate) fn log_state(response: &Response) {
         correlation_id = %response.correlation_id,
         "response"
     );
-    metrics::counter!("sentinel_actions_total", "kind" => kind, "state" => state).increment(1);
+    sentinel_telemetry::metrics::action(kind, state);
 }

@@ -155,8 +155,7 @@ async fn a_waiting_question_is_answered_by_the_account_s_own_copy_of_a_later_ale
 async fn two_approvals_at_once_count_once() {
     let (world, id) = waiting().await;
     let ada = world.person("ada");
-    let (a, b) =
-        tokio::join!(world.respond.approve(&id, &ada, None), world.respond.approve(&id, &ada, None));
+    let (a, b) = tokio::join!(world.respond.approve(&id, &ada, None), world.respond.approve(&id, &ada, None));
     assert!(a.is_ok() != b.is_ok(), "one is told that it was decided already");
     world.pass(60).await;
     assert_eq!(world.faults.sets.load(Ordering::SeqCst), 1);

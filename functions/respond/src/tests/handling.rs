@@ -1,17 +1,22 @@
 //! The plain course of events, modes, temporary keys, throttling and the kill switch.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use sentinel_durable::worker::Handler;
+use sentinel_durable::{Message, Outgoing, Stage};
 use sentinel_model::response::{Mode, ResponseState};
 use sentinel_model::{Level, PrincipalKind};
 use sentinel_state::responses::ListResponses;
 
 use super::world::*;
 use crate::iam::{Iam, KeyStatus};
+use crate::{Playbooks, Respond};
 
 #[tokio::test]
 async fn the_used_key_is_contained_and_read_back_and_the_user_s_other_key_is_not_touched() {
-    let world = World::with(config(Mode::Automatic), 8, Default::default()).await;
+    let world = World::with(config(Mode::Automatic), 8, BTreeMap::new()).await;
     world.raise(alert("al-1")).await;
     world.round().await;
     assert_eq!(world.response().await.state, ResponseState::Verifying, "contained only after it was read back");
@@ -120,7 +125,7 @@ async fn a_temporary_key_is_recorded_and_told_and_nothing_is_pretended() {
 #[tokio::test]
 async fn a_verification_that_never_shows_it_is_a_failure_that_is_told() {
     // Reads lag behind for longer than respond waits.
-    let world = World::with(config(Mode::Automatic), 3600, Default::default()).await;
+    let world = World::with(config(Mode::Automatic), 3600, BTreeMap::new()).await;
     world.raise(alert("al-1")).await;
     world.pass(600).await;
     let response = world.response().await;
@@ -160,7 +165,7 @@ async fn throttling_in_the_middle_is_waited_out_with_backoff() {
             let response = world.response().await;
             assert_eq!(response.state, ResponseState::Contained, "{throttles} throttles: {:?}", response.steps);
             assert_eq!(world.changes(KEY).await, 1);
-            assert_eq!(world.db.queue().depth(sentinel_durable::Stage::Respond).await.unwrap().dead, 0);
+            assert_eq!(world.db.queue().depth(Stage::Respond).await.unwrap().dead, 0);
         }
     }
 }
@@ -206,18 +211,12 @@ async fn the_kill_switch_stops_planned_approved_and_due_actions_and_keeps_them()
 }
 
 #[tokio::test]
-async fn the_kill_switch_stops_a_call_that_is_due_after_throttling() {
-    let world = World::new(Mode::Automatic).await;
-    world.raise(alert("al-1")).await;
-    world.faults.throttles.store(0, Ordering::SeqCst);
-    // The owner and the status are read, the call itself is throttled.
-    world.faults.throttle_every.store(0, Ordering::SeqCst);
-    world.faults.crash_after(usize::MAX);
-    world.round().await;
-    let calls = world.faults.calls.load(Ordering::SeqCst);
-    assert!(calls > 0);
-    let world = World::new(Mode::Automatic).await;
-    world.raise(alert("al-1")).await;
+async fn no_call_is_made_after_the_kill_switch_wherever_the_action_stood() {
+    let whole = World::new(Mode::Automatic).await;
+    whole.raise(alert("al-1")).await;
+    whole.round().await;
+    let calls = whole.faults.calls.load(Ordering::SeqCst);
+    let mut stopped = BTreeMap::new();
     for n in 1..=calls {
         // Dies somewhere on the way; the switch is on before anything is delivered again.
         let world = World::new(Mode::Automatic).await;
@@ -232,5 +231,84 @@ async fn the_kill_switch_stops_a_call_that_is_due_after_throttling() {
         let state = world.response().await.state;
         let expected = if sets == 0 { ResponseState::AwaitingApproval } else { ResponseState::Contained };
         assert_eq!(state, expected, "crash after call {n}");
+        *stopped.entry(state.as_str()).or_insert(0) += 1;
+    }
+    assert_eq!(stopped.len(), 2, "both before and after the call: {stopped:?}");
+}
+
+#[tokio::test]
+async fn two_workers_with_the_same_message_make_one_call() {
+    for _ in 0..20 {
+        let world = World::new(Mode::Automatic).await;
+        let raised = world.raise(alert("al-1")).await;
+        let body = sentinel_durable::codec::encode(&raised).unwrap();
+        let message = |id: &str| Message {
+            id: id.into(),
+            receipt: id.into(),
+            body: body.clone(),
+            receives: 1,
+            sent_at: world.now(),
+        };
+        let (a, b) = tokio::join!(world.respond.handle(vec![message("1")]), world.respond.handle(vec![message("2")]));
+        assert_eq!((a.len(), b.len()), (1, 1));
+        world.pass(300).await;
+        assert_eq!(world.response().await.state, ResponseState::Contained);
+        assert_eq!(world.faults.sets.load(Ordering::SeqCst), 1);
+        assert_eq!(world.distinct_notices().len(), world.titles().len(), "each notice once");
+    }
+}
+
+#[tokio::test]
+async fn a_contained_key_that_is_used_again_is_put_to_a_person() {
+    let world = World::contained().await;
+    // A late event from before the containment changes nothing.
+    world.raise(alert("al-2")).await;
+    world.pass(60).await;
+    assert_eq!(world.response().await.state, ResponseState::Contained);
+    world.iam.set_key_status(ACCOUNT, USER, KEY, KeyStatus::Active).await.unwrap();
+    let mut later = alert("al-3");
+    later.alert.key_uses[0].uses[0].time = world.now();
+    later.alert.key_uses[0].uses[0].provenance[0].received_at = world.now();
+    world.raise(later).await;
+    world.pass(60).await;
+    let response = world.response().await;
+    assert_eq!(response.state, ResponseState::AwaitingApproval);
+    assert!(response.reasons.iter().any(|r| r.contains("used again")), "{:?}", response.reasons);
+    assert_eq!(world.faults.sets.load(Ordering::SeqCst), 1);
+    world.respond.approve(&response.response_id, &world.person("ada"), None).await.unwrap();
+    world.pass(60).await;
+    let response = world.response().await;
+    assert_eq!((response.state, world.status(KEY).await), (ResponseState::Contained, KeyStatus::Inactive));
+    assert_eq!(response.snapshot.unwrap()["status"], "Active");
+}
+
+#[tokio::test]
+async fn a_message_that_is_no_message_is_left_for_the_dead_letter_queue_and_costs_no_other() {
+    let world = World::new(Mode::Automatic).await;
+    let queue = world.db.queue();
+    queue.send(Stage::Respond, vec![Outgoing::now("not JSON".into())]).await.unwrap();
+    world.raise(alert("al-1")).await;
+    world.pass(600).await;
+    assert_eq!(world.response().await.state, ResponseState::Contained);
+    assert_eq!(queue.depth(Stage::Respond).await.unwrap().dead, 1);
+}
+
+#[tokio::test]
+async fn a_playbook_can_only_be_more_careful_than_the_deployment() {
+    for (deployment, playbook, expected) in [
+        (Mode::Observe, Mode::Automatic, ResponseState::Observed),
+        (Mode::Approve, Mode::Automatic, ResponseState::AwaitingApproval),
+        (Mode::Automatic, Mode::Approve, ResponseState::AwaitingApproval),
+        (Mode::Automatic, Mode::Observe, ResponseState::Observed),
+    ] {
+        let world = World::new(deployment).await;
+        let mut mine: Vec<_> = Playbooks::shipped().unwrap().iter().cloned().collect();
+        mine[0].mode = Some(playbook);
+        let ports = world.respond.ports.clone();
+        let respond = Arc::new(Respond::new(ports, config(deployment), Playbooks::of(mine)).unwrap());
+        let world = World { respond, ..world };
+        world.raise(alert("al-1")).await;
+        world.pass(60).await;
+        assert_eq!(world.response().await.state, expected, "{deployment:?} {playbook:?}");
     }
 }

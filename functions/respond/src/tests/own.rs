@@ -1,10 +1,12 @@
 //! Own-action suppression: ours only when the issuer is our role and a recorded call vouches for the event.
 
-use sentinel_model::{EventRef, Member, Timestamp, time};
 use sentinel_model::response::ResponseState;
+use sentinel_model::{EventRef, Member, Timestamp, time};
 use sentinel_state::responses::OwnActivity;
 
 use super::world::*;
+
+type Change = fn(&mut Member);
 
 fn event(id: &str, at: Timestamp) -> Member {
     Member {
@@ -57,7 +59,7 @@ async fn our_role_without_a_recorded_call_is_not_ours() {
     let world = World::contained().await;
     let own = activity(&world);
     let at: Timestamp = START.parse().unwrap();
-    let cases: [(&str, fn(&mut Member)); 6] = [
+    let cases: [(&str, Change); 6] = [
         ("another operation", |m| m.action = "CreateAccessKey".into()),
         ("another service", |m| m.service = "sts.amazonaws.com".into()),
         ("another issuer", |m| m.issuer = Some("arn:aws:iam::111122223333:role/other".into())),

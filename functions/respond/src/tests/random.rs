@@ -1,5 +1,6 @@
 //! Random runs: duplicates, reordering, crashes, throttling and IAM that lags, all at once.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use rand::{Rng, SeedableRng};
@@ -15,7 +16,7 @@ const RUNS: u64 = 200;
 
 async fn run(seed: u64) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let world = World::with(config(Mode::Automatic), rng.random_range(0..8), Default::default()).await;
+    let world = World::with(config(Mode::Automatic), rng.random_range(0..8), BTreeMap::new()).await;
     let mut raised = Vec::new();
     for i in 0..rng.random_range(1..4) {
         let mut found = alert(&format!("al-{i}"));

@@ -340,8 +340,7 @@ impl World {
     }
 
     pub(super) async fn response_of(&self, key: &str, undos: u32) -> Option<Response> {
-        let kind =
-            if key.starts_with("ASIA") { ActionKind::RevokeSessions } else { ActionKind::DeactivateAccessKey };
+        let kind = if key.starts_with("ASIA") { ActionKind::RevokeSessions } else { ActionKind::DeactivateAccessKey };
         let id = response_id(ACCOUNT, key, kind, undos);
         self.respond.responses().get(ACCOUNT, &id).await.unwrap().map(|s| s.response)
     }
