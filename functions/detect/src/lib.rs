@@ -10,6 +10,7 @@ pub mod detection;
 mod differential;
 mod dispatch;
 pub mod handler;
+pub mod models;
 mod program;
 mod reason;
 pub mod rules;

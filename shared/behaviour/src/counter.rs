@@ -22,6 +22,8 @@ pub(crate) struct Counters {
     pub(crate) reads: [f32; 2],
     /// Events that were new to the principal: 1 hour, 1 week.
     pub(crate) novel: [f32; 2],
+    /// Events that disclose, destroy or change who may do what: 1 hour, 1 week.
+    pub(crate) risky: [f32; 2],
 }
 
 /// What one event adds.
@@ -31,6 +33,7 @@ pub(crate) struct Tick {
     pub(crate) error: bool,
     pub(crate) read: bool,
     pub(crate) novel: bool,
+    pub(crate) risky: bool,
 }
 
 #[allow(clippy::cast_precision_loss, reason = "ages of years are exact in f64")]
@@ -73,7 +76,7 @@ impl Counters {
         scale(&mut self.events[0], short);
         scale(&mut self.events[1], hour);
         scale(&mut self.events[2], week);
-        for pair in [&mut self.errors, &mut self.reads, &mut self.novel] {
+        for pair in [&mut self.errors, &mut self.reads, &mut self.novel, &mut self.risky] {
             scale(&mut pair[0], hour);
             scale(&mut pair[1], week);
         }
@@ -86,9 +89,12 @@ impl Counters {
         add(&mut self.events[0], short);
         add(&mut self.events[1], hour);
         add(&mut self.events[2], week);
-        for (counts, happened) in
-            [(&mut self.errors, tick.error), (&mut self.reads, tick.read), (&mut self.novel, tick.novel)]
-        {
+        for (counts, happened) in [
+            (&mut self.errors, tick.error),
+            (&mut self.reads, tick.read),
+            (&mut self.novel, tick.novel),
+            (&mut self.risky, tick.risky),
+        ] {
             if happened {
                 add(&mut counts[0], hour);
                 add(&mut counts[1], week);

@@ -10,13 +10,13 @@ use crate::{
     PrincipalState, Rarity, agent_family, api_name,
     counter::{Counters, HOUR, WEEK},
     network,
-    rarity::risk,
+    rarity::{Risk, risk},
     sketch::{Sketch, hash},
     state::{hour_of_day, is_refused, minute, weekday},
 };
 
 /// Number of features.
-pub const N: usize = 28;
+pub const N: usize = 29;
 
 /// Imagined events that the account-wide share counts for.
 const PRIOR: f32 = 20.0;
@@ -72,6 +72,11 @@ pub const FEATURES: [Feature; N] = [
     feature("reading_change", "change of the share of reading calls, last hour against last week", "share, 0 to 1"),
     feature("risk", "how much harm the API can do: 0 reads, 1 changes, 2 discloses or destroys, 3 controls", "tier"),
     feature("risk_novelty", "risk of an API that the principal never or hardly ever uses", "tier x share"),
+    feature(
+        "risky_1h",
+        "calls of the last hour that disclose, destroy or change control, this one too",
+        "ln(1 + count)",
+    ),
 ];
 
 /// The features of `event`, given the past that `state` holds. The state must not have learned the event yet.
@@ -129,6 +134,7 @@ pub fn features(event: &Event, state: &PrincipalState, rarity: &Rarity) -> [f32;
         (share(now.reads[0], now.events[1]) - share(now.reads[1], now.events[2])).abs(),
         risk,
         risk * (1.0 - (api_share * 200.0).min(1.0)),
+        (now.risky[0] + flag(risk >= f32::from(Risk::Sensitive as u8))).ln_1p(),
     ];
     values.map(|v| if v.is_finite() { v.clamp(0.0, 30.0) } else { 0.0 })
 }

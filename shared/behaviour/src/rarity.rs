@@ -29,7 +29,8 @@ pub enum Risk {
 pub fn risk(event: &Event) -> Risk {
     let service = event.action.service.trim_end_matches(".amazonaws.com");
     let name = operation(&event.action.name);
-    let reads = event.action.read_only.unwrap_or_else(|| verb_class(name) == VerbClass::Read);
+    // Signing in is recorded as a change, but changes nothing.
+    let reads = event.action.read_only.unwrap_or_else(|| verb_class(name) == VerbClass::Read) || service == "signin";
     let discloses = ["Secret", "Password", "Credential", "Token", "ParametersByPath", "AssumeRole"];
     if matches!(service, "sts" | "secretsmanager" | "ssm" | "ec2" | "ecr" | "rds")
         && discloses.iter().any(|d| name.contains(d))
@@ -62,7 +63,8 @@ enum VerbClass {
 
 fn verb_class(name: &str) -> VerbClass {
     const READ: [&str; 9] = ["Describe", "List", "Get", "Head", "Lookup", "Search", "Query", "View", "BatchGet"];
-    const USE: [&str; 5] = ["Encrypt", "Decrypt", "Generate", "Sign", "Verify"];
+    const USE: [&str; 8] =
+        ["Encrypt", "Decrypt", "Generate", "Sign", "Verify", "AssumeRole", "ConsoleLogin", "CheckMfa"];
     const DESTROY: [&str; 9] =
         ["Delete", "Terminate", "Stop", "Disable", "Remove", "Deregister", "Detach", "Leave", "Schedule"];
     let starts = |verbs: &[&str]| verbs.iter().any(|v| name.starts_with(v));

@@ -7,6 +7,7 @@ use crate::{
     agent_family, api_name,
     counter::{Counters, Tick},
     network,
+    rarity::{Risk, risk},
     sketch::{Sketch, hash},
 };
 
@@ -57,6 +58,7 @@ pub enum Replay {
 
 /// State of one principal.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PrincipalState {
     /// Seconds since the epoch of the first and the latest event; 0 when there was none.
     pub(crate) first: i64,
@@ -148,6 +150,7 @@ impl PrincipalState {
             at: seconds,
             error: !event.outcome.is_success(),
             read: event.action.read_only.unwrap_or(false),
+            risky: risk(event) >= Risk::Sensitive,
             novel: self.apis.count(hash(&api_name(event))) == 0,
         });
         if let Learn::Alerted { score, reasons } = learn {

@@ -5,11 +5,12 @@
 //! pass [`conformance`]. What the stages read and write are the typed stores over it: [`alerts`],
 //! [`incidents`], [`lineage`], [`responses`], [`users`].
 
-pub mod lineage;
-pub mod incidents;
 pub mod alerts;
-pub mod responses;
+pub mod baselines;
 pub mod conformance;
+pub mod incidents;
+pub mod lineage;
+pub mod responses;
 pub mod table;
 pub mod users;
 

@@ -139,11 +139,7 @@ fn grow<R: AsRef<[f32]>>(
 }
 
 /// A feature that still varies among the chosen rows, with its ends; each such feature is as likely.
-fn varying_feature<R: AsRef<[f32]>>(
-    rows: &[R],
-    chosen: &[usize],
-    rng: &mut ChaCha8Rng,
-) -> Option<(usize, f32, f32)> {
+fn varying_feature<R: AsRef<[f32]>>(rows: &[R], chosen: &[usize], rng: &mut ChaCha8Rng) -> Option<(usize, f32, f32)> {
     let width = rows[chosen[0]].as_ref().len();
     let order = index::sample(rng, width, width);
     order.into_iter().find_map(|feature| {

@@ -122,7 +122,12 @@ fn ensemble(forest: &Forest) -> NodeProto {
     ensemble.domain = "ai.onnx.ml".into();
     ensemble.attribute = vec![
         string("aggregate_function", "SUM"),
-        AttributeProto { name: "n_targets".into(), r#type: AttributeType::Int as i32, i: 1, ..AttributeProto::default() },
+        AttributeProto {
+            name: "n_targets".into(),
+            r#type: AttributeType::Int as i32,
+            i: 1,
+            ..AttributeProto::default()
+        },
         ints("nodes_falsenodeids", rights),
         ints("nodes_featureids", features),
         strings("nodes_modes", &modes),

@@ -74,7 +74,10 @@ fn parse(_: &ParsingContext, node: &NodeProto) -> TractResult<(Box<dyn Inference
         ensure!(ids[i] == i64::from(i as u32 - root), "nodes are not numbered in order");
         let child = |id: i64| -> TractResult<u32> {
             let at = u32::try_from(id)? + root;
-            ensure!(at as usize > i && (at as usize) < count && trees[at as usize] == trees[i], "bad child of node {i}");
+            ensure!(
+                at as usize > i && (at as usize) < count && trees[at as usize] == trees[i],
+                "bad child of node {i}"
+            );
             Ok(at)
         };
         match modes[i].as_slice() {

@@ -49,7 +49,9 @@ fn sentence(event: &Event, feature: &str) -> String {
         "weekday_surprisal" => {
             format!("Activity on a day of the week ({}) that is unusual for this principal.", event.time.strftime("%A"))
         }
-        "events_5m" | "events_1h" | "burst" => "Far more calls in a short time than this principal usually makes.".into(),
+        "events_5m" | "events_1h" | "burst" => {
+            "Far more calls in a short time than this principal usually makes.".into()
+        }
         "gap" => "The principal was silent for long before this.".into(),
         "error" | "error_rate_1h" | "error_change" => "An unusual share of this principal's calls failed.".into(),
         "refused" => format!("{api} was refused for want of rights."),
@@ -73,6 +75,7 @@ fn sentence(event: &Event, feature: &str) -> String {
         "reading_change" => "The mix of reading and changing calls differs from this principal's usual one.".into(),
         "risk" => format!("{api} can disclose secrets, or change rights or what is recorded."),
         "risk_novelty" => format!("{api} can do harm, and this principal hardly ever calls it."),
+        "risky_1h" => "Unusually many calls within an hour that disclose secrets, destroy or change rights.".into(),
         other => format!("{other} is unusual."),
     }
 }

@@ -78,8 +78,7 @@ impl Model {
 
     /// A model from its bytes, checked against its manifest.
     pub fn load(onnx: &[u8], manifest: &[u8]) -> Result<Self, ModelError> {
-        let manifest: Manifest =
-            serde_json::from_slice(manifest).map_err(|e| ModelError::Manifest(e.to_string()))?;
+        let manifest: Manifest = serde_json::from_slice(manifest).map_err(|e| ModelError::Manifest(e.to_string()))?;
         manifest.check().map_err(ModelError::Manifest)?;
         let found = hex::encode(Sha256::digest(onnx));
         if found != manifest.sha256 {
@@ -107,8 +106,7 @@ impl Model {
         let input = Tensor::from_shape(&[rows.len(), N], rows.as_flattened()).map_err(ModelError::onnx)?;
         let output = self.plan.run(tvec!(input.into_tvalue())).map_err(ModelError::onnx)?;
         let scores = output.first().ok_or_else(|| ModelError::Onnx("it has no output".into()))?;
-        let scores: Vec<f32> =
-            scores.to_plain_array_view::<f32>().map_err(ModelError::onnx)?.iter().copied().collect();
+        let scores: Vec<f32> = scores.to_plain_array_view::<f32>().map_err(ModelError::onnx)?.iter().copied().collect();
         if scores.len() != rows.len() {
             return Err(ModelError::Onnx(format!("it gave {} scores for {} rows", scores.len(), rows.len())));
         }
