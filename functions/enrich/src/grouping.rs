@@ -87,12 +87,20 @@ impl Grouping<'_> {
             return Ok(Progress::Done);
         }
         let assigned = pointer.is_some();
-        let story = self.connected((brief, pointer)).await?;
-        let (mut found, mut more) = self.incidents_of(&story).await?;
+        let mine = match &pointer {
+            Some(pointer) => self.incidents.resolve(pointer).await?,
+            None => None,
+        };
+        // What is in its incident already needs no look: a link between two others is found from one of them.
+        let known: BTreeSet<Ref> = mine.iter().flat_map(StoredIncident::alerts).collect();
+        let story = self.connected(&brief, &known).await?;
+        let (mut found, mut more) = self.incidents_of(mine, &story).await?;
         let mut fresh: Vec<Ref> =
             story.iter().filter(|(_, p)| p.is_none()).map(|(b, _)| (b.account.clone(), b.alert_id.clone())).collect();
-        // The alert itself first: whatever does not fit in this round, it does.
-        fresh.sort_by_key(|r| (*r != own, r.clone()));
+        if !assigned {
+            // The alert itself first: whatever does not fit in this round, it does.
+            fresh.insert(0, own.clone());
+        }
         if fresh.len() > POINTED_AT_ONCE {
             fresh.truncate(POINTED_AT_ONCE);
             more = true;
@@ -107,38 +115,39 @@ impl Grouping<'_> {
         })
     }
 
-    /// The alert and all that are connected to it, the alert first.
-    async fn connected(&self, own: Neighbour) -> Result<Vec<Neighbour>, EnrichError> {
-        let (mut around, edges) = self.neighbourhood(&own.0).await?;
-        around.insert(0, own);
-        let briefs: Vec<AlertBrief> = around.iter().map(|(b, _)| b.clone()).collect();
+    /// The alerts that are connected to this one, those that are known to be left out.
+    async fn connected(&self, own: &AlertBrief, known: &BTreeSet<Ref>) -> Result<Vec<Neighbour>, EnrichError> {
+        let (around, edges) = self.neighbourhood(own, known).await?;
+        if around.is_empty() {
+            return Ok(around);
+        }
+        // The alert is the last position, its neighbours keep theirs.
+        let mut briefs: Vec<AlertBrief> = around.iter().map(|(b, _)| b.clone()).collect();
+        let place = briefs.len();
+        briefs.push(own.clone());
         let components = incident::components(&briefs, &edges);
         let mine: HashSet<usize> =
-            components.into_iter().find(|c| c.contains(&0)).unwrap_or_default().into_iter().collect();
-        let mut i = 0;
-        around.retain(|_| {
-            i += 1;
-            mine.contains(&(i - 1))
-        });
-        Ok(around)
+            components.into_iter().find(|c| c.contains(&place)).unwrap_or_default().into_iter().collect();
+        Ok(around.into_iter().enumerate().filter(|(i, _)| mine.contains(i)).map(|(_, n)| n).collect())
     }
 
-    /// The incidents that alerts belong to, the first alert's among them, and whether some were left for later.
-    async fn incidents_of(&self, story: &[Neighbour]) -> Result<(Vec<StoredIncident>, bool), EnrichError> {
-        let mut pointers: Vec<&IncidentPointer> = Vec::new();
-        for (_, pointer) in story {
-            if let Some(pointer) = pointer
-                && !pointers.contains(&pointer)
-            {
-                pointers.push(pointer);
-            }
-        }
-        let mut found: Vec<StoredIncident> = Vec::new();
-        for pointer in pointers {
-            if found.iter().any(|f| f.pointer() == *pointer) {
+    /// The alert's own incident and those of its neighbours, and whether some were left for later.
+    async fn incidents_of(
+        &self,
+        mine: Option<StoredIncident>,
+        story: &[Neighbour],
+    ) -> Result<(Vec<StoredIncident>, bool), EnrichError> {
+        let mut found: Vec<StoredIncident> = mine.into_iter().collect();
+        let pointers: BTreeSet<(&str, &str)> = story
+            .iter()
+            .filter_map(|(_, p)| p.as_ref().map(|p| (p.account.as_str(), p.incident_id.as_str())))
+            .collect();
+        for (account, incident_id) in pointers {
+            let pointer = IncidentPointer { account: account.into(), incident_id: incident_id.into() };
+            if found.iter().any(|f| f.pointer() == pointer) {
                 continue;
             }
-            if let Some(stored) = self.incidents.resolve(pointer).await?
+            if let Some(stored) = self.incidents.resolve(&pointer).await?
                 && !found.iter().any(|f| f.pointer() == stored.pointer())
             {
                 if found.len() == MERGED_AT_ONCE {
@@ -158,7 +167,7 @@ impl Grouping<'_> {
         }
         let refs: Vec<Ref> =
             members.iter().flat_map(|(a, ids)| ids.iter().map(move |id| (a.clone(), id.clone()))).collect();
-        let mut briefs: Vec<AlertBrief> = self.alerts.briefs(&refs).await?.into_iter().map(|(b, _)| b).collect();
+        let mut briefs = self.alerts.only_briefs(&refs).await?;
         briefs.sort_by(|a, b| (a.time, &a.alert_id).cmp(&(b.time, &b.alert_id)));
         let Some(account) = briefs.first().map(|b| b.account.clone()) else { return Ok(Progress::Done) };
         let steps = self.steps_told(&briefs).await?;
@@ -210,8 +219,12 @@ impl Grouping<'_> {
         Ok(lineage::condense(steps))
     }
 
-    /// The alerts that may be linked to this one, and the steps that may link them.
-    async fn neighbourhood(&self, brief: &AlertBrief) -> Result<(Vec<Neighbour>, Vec<LineageEdge>), EnrichError> {
+    /// The alerts that may be linked to this one, without those known, and the steps that may link them.
+    async fn neighbourhood(
+        &self,
+        brief: &AlertBrief,
+        known: &BTreeSet<Ref>,
+    ) -> Result<(Vec<Neighbour>, Vec<LineageEdge>), EnrichError> {
         let own: Vec<Identity> = brief.identities().collect();
         let from = time::plus_seconds(brief.time, -2 * CHAIN_SECONDS - SLACK);
         let to = time::plus_seconds(brief.time_last, CHAIN_SECONDS + SLACK);
@@ -221,7 +234,7 @@ impl Grouping<'_> {
         let near = (time::plus_seconds(brief.time, -CHAIN_SECONDS), time::plus_seconds(brief.time_last, CHAIN_SECONDS));
         let mut refs = self.alerts_of(up.union(&down), near).await?;
         refs.remove(&(brief.account.clone(), brief.alert_id.clone()));
-        let refs: Vec<Ref> = refs.into_iter().collect();
+        let refs: Vec<Ref> = refs.into_iter().filter(|r| !known.contains(r)).collect();
         let mut around = self.alerts.briefs(&refs).await?;
         around.retain(|(b, _)| b.level >= Level::Low);
         Ok((around, lineage::condense(edges)))
@@ -294,26 +307,35 @@ impl Grouping<'_> {
             let (down, _) = self.follow(std::slice::from_ref(&edge.made), from, to, Direction::Down).await?;
             let mut affected = self.alerts_of(down.iter(), (from, to)).await?;
             affected.extend(self.alerts_of(makers.iter(), (from, to)).await?);
-            self.assign_each(affected.into_iter().collect()).await?;
+            if affected.is_empty() {
+                continue;
+            }
+            let one_story = self.are_one_story(above.union(&affected).cloned().collect()).await?;
+            let looked_at = if one_story { 1 } else { affected.len() };
+            for (account, id) in affected.into_iter().take(looked_at) {
+                self.assign(&account, &id).await?;
+            }
         }
         Ok(())
     }
 
-    /// Assigns alerts, those that make up one connected set already only once.
-    async fn assign_each(&self, refs: Vec<Ref>) -> Result<(), EnrichError> {
-        let mut settled: HashSet<Ref> = HashSet::new();
-        for (account, id) in refs {
-            let own = (account.clone(), id.clone());
-            if settled.contains(&own) {
-                continue;
-            }
-            self.assign(&account, &id).await?;
-            let Some(neighbour) = self.alerts.briefs(std::slice::from_ref(&own)).await?.pop() else { continue };
-            for (brief, _) in self.connected(neighbour).await? {
-                settled.insert((brief.account, brief.alert_id));
+    /// Whether all these alerts are in one and the same incident already.
+    async fn are_one_story(&self, refs: Vec<Ref>) -> Result<bool, EnrichError> {
+        let mut names: HashSet<IncidentPointer> = HashSet::new();
+        for (brief, pointer) in self.alerts.briefs(&refs).await? {
+            match pointer {
+                Some(pointer) => {
+                    names.insert(pointer);
+                }
+                None if brief.level >= Level::Low => return Ok(false),
+                None => {}
             }
         }
-        Ok(())
+        let mut last: HashSet<IncidentPointer> = HashSet::new();
+        for name in names {
+            last.extend(self.incidents.resolve(&name).await?.map(|stored| stored.pointer()));
+        }
+        Ok(last.len() == 1)
     }
 }
 

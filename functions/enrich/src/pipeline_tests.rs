@@ -18,7 +18,6 @@ use sentinel_model::{
 };
 use sentinel_search::{DocumentKind, SearchQuery};
 use sentinel_state::{
-    Item, Key, Page, Query, Table, TableError, Write,
     alerts::{Alerts, ListAlerts},
     incidents::{Incidents, ListIncidents},
 };
@@ -28,49 +27,10 @@ use crate::{
     Settings, Sources, incident,
     intel::Indicator,
     own::OWN_ROLE_RULE,
-    testing::{at, detection, member, user},
+    testing::{Failing, at, detection, member, user},
 };
 
 const NOW: &str = "2024-05-04T00:00:00Z";
-
-/// A table that fails from its n-th write on, before or after carrying it out.
-struct Failing {
-    inner: Arc<dyn Table>,
-    left: AtomicI64,
-    after_write: AtomicBool,
-}
-
-impl Failing {
-    fn broken() -> TableError {
-        TableError::store(std::io::Error::other("cut"))
-    }
-}
-
-#[async_trait]
-impl Table for Failing {
-    async fn get(&self, key: &Key) -> Result<Option<Item>, TableError> {
-        self.inner.get(key).await
-    }
-
-    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Item>, TableError> {
-        self.inner.get_many(keys).await
-    }
-
-    async fn write(&self, writes: Vec<Write>) -> Result<(), TableError> {
-        let left = self.left.fetch_sub(1, Ordering::SeqCst);
-        if left > 0 {
-            return self.inner.write(writes).await;
-        }
-        if left == 0 && self.after_write.load(Ordering::SeqCst) {
-            self.inner.write(writes).await?;
-        }
-        Err(Self::broken())
-    }
-
-    async fn query(&self, query: Query) -> Result<Page, TableError> {
-        self.inner.query(query).await
-    }
-}
 
 struct World {
     db: Database,

@@ -1,9 +1,16 @@
-//! Builders for tests.
+//! Builders for tests, and a table that can be cut off.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicI64, Ordering},
+};
+
+use async_trait::async_trait;
 use sentinel_model::{
     Attack, Channel, Detection, EventRef, Level, Member, Principal, PrincipalKind, Provenance, RuleRef, Timestamp,
     Window, alert,
 };
+use sentinel_state::{Item, Key, Page, Query, Table, TableError, Write};
 
 /// A time.
 pub(crate) fn at(text: &str) -> Timestamp {
@@ -59,5 +66,44 @@ pub(crate) fn detection(rule: &str, level: Level, who: &str, members: Vec<Member
         account,
         members,
         reasons: vec![format!("Matched {rule}.")],
+    }
+}
+
+/// A table that fails from its n-th write on, before or after carrying it out.
+pub(crate) struct Failing {
+    pub(crate) inner: Arc<dyn Table>,
+    pub(crate) left: AtomicI64,
+    pub(crate) after_write: AtomicBool,
+}
+
+impl Failing {
+    fn broken() -> TableError {
+        TableError::store(std::io::Error::other("cut"))
+    }
+}
+
+#[async_trait]
+impl Table for Failing {
+    async fn get(&self, key: &Key) -> Result<Option<Item>, TableError> {
+        self.inner.get(key).await
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Item>, TableError> {
+        self.inner.get_many(keys).await
+    }
+
+    async fn write(&self, writes: Vec<Write>) -> Result<(), TableError> {
+        let left = self.left.fetch_sub(1, Ordering::SeqCst);
+        if left > 0 {
+            return self.inner.write(writes).await;
+        }
+        if left == 0 && self.after_write.load(Ordering::SeqCst) {
+            self.inner.write(writes).await?;
+        }
+        Err(Self::broken())
+    }
+
+    async fn query(&self, query: Query) -> Result<Page, TableError> {
+        self.inner.query(query).await
     }
 }

@@ -1,4 +1,5 @@
 //! The stores of alerts, incidents and lineage over the embedded table.
+#![allow(clippy::unwrap_used, reason = "tests; the exemption for tests does not reach their helpers")]
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -14,6 +15,9 @@ use sentinel_state::{
     incidents::{Incidents, ListIncidents, StoredIncident},
     lineage::Lineage,
 };
+
+/// Which alerts a filter keeps.
+type Keep = fn(i64) -> bool;
 
 const START: &str = "2024-05-01T10:00:00Z";
 
@@ -91,7 +95,6 @@ async fn alerts_are_listed_newest_first_page_by_page_under_every_filter() {
     alerts.set_triage("1", "al-100", acknowledge(at(START)), 0).await.unwrap();
 
     let everything: Vec<i64> = (0..250).rev().collect();
-    type Keep = fn(i64) -> bool;
     let cases: [(ListAlerts, Keep); 7] = [
         (ListAlerts::default(), |_| true),
         (ListAlerts { min_level: Some(Level::High), ..ListAlerts::default() }, |n| n % 5 >= 3),

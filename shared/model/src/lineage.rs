@@ -77,7 +77,8 @@ impl LineageEdge {
 
     /// The identities that made this step: the maker, and the key it used.
     pub fn makers(&self) -> impl Iterator<Item = Identity> + '_ {
-        std::iter::once(self.maker.clone()).chain(self.maker_key.clone().map(Identity::AccessKey))
+        let key = self.maker_key.clone().map(Identity::AccessKey).filter(|key| *key != self.maker);
+        std::iter::once(self.maker.clone()).chain(key)
     }
 }
 

@@ -49,7 +49,7 @@ struct AlertBody {
 }
 
 /// Names the incident of an alert.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct IncidentPointer {
     /// Account in the incident's key.
     pub account: String,
@@ -377,6 +377,18 @@ impl Alerts {
                 let Some(brief) = by_key.get(&pair[0]) else { continue };
                 let pointer = by_key.get(&pair[1]).map(|i| i.decode()).transpose()?;
                 briefs.push((brief.decode()?, pointer));
+            }
+        }
+        Ok(briefs)
+    }
+
+    /// The briefs of alerts; those without one are left out.
+    pub async fn only_briefs(&self, ids: &[(String, String)]) -> Result<Vec<AlertBrief>, TableError> {
+        let mut briefs = Vec::new();
+        for chunk in ids.chunks(100) {
+            let keys: Vec<_> = chunk.iter().map(|(account, id)| key(account, id, "BRIEF")).collect();
+            for item in self.table.get_many(&keys).await? {
+                briefs.push(item.decode()?);
             }
         }
         Ok(briefs)
