@@ -79,24 +79,27 @@ fn kind_name(kind: DocumentKind) -> &'static str {
 }
 
 fn replace(c: &Connection, document: &Document) -> Result<(), DatabaseError> {
-    // The row keeps its place in the order of pages when it is replaced.
-    let sql =
-        "INSERT INTO document (kind, id, time, account, principal, text, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-               ON CONFLICT (kind, id) DO UPDATE SET time = ?3, account = ?4, principal = ?5, text = ?6, body = ?7
-               RETURNING seq";
-    let seq: i64 = c.prepare_cached(sql)?.query_row(
-        (
-            kind_name(document.kind),
-            &document.id,
-            micros(document.time),
-            &document.account,
-            &document.principal,
-            &document.text,
-            &document.body,
-        ),
-        |row| row.get(0),
-    )?;
-    c.prepare_cached("DELETE FROM document_words WHERE rowid = ?1")?.execute([seq])?;
+    let values = (
+        kind_name(document.kind),
+        &document.id,
+        micros(document.time),
+        &document.account,
+        &document.principal,
+        &document.text,
+        &document.body,
+    );
+    // Most documents are new. One that is replaced keeps its row, and so its place in the order of pages.
+    let sql = "INSERT INTO document (kind, id, time, account, principal, text, body)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (kind, id) DO NOTHING";
+    let seq = if c.prepare_cached(sql)?.execute(values)? == 1 {
+        c.last_insert_rowid()
+    } else {
+        let sql = "UPDATE document SET time = ?3, account = ?4, principal = ?5, text = ?6, body = ?7
+                   WHERE kind = ?1 AND id = ?2 RETURNING seq";
+        let seq: i64 = c.prepare_cached(sql)?.query_row(values, |row| row.get(0))?;
+        c.prepare_cached("DELETE FROM document_words WHERE rowid = ?1")?.execute([seq])?;
+        seq
+    };
     c.prepare_cached("INSERT INTO document_words (rowid, text) VALUES (?1, ?2)")?.execute((seq, &document.text))?;
     Ok(())
 }

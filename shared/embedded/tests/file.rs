@@ -178,9 +178,9 @@ async fn purging_removes_what_is_absent_and_nothing_else() {
     let clock = Arc::new(sentinel_durable::ManualClock::new(start));
     let database = Database::open(&path, clock.clone()).unwrap();
     let table = database.table();
-    for i in 0..1_500 {
-        let expires_at = (i > 0).then(|| plus_seconds(start, 10));
-        table.write(vec![Write::Put(put(&i.to_string()).expiring(expires_at))]).await.unwrap();
+    let short_lived = |i: usize| put(&i.to_string()).expiring((i > 0).then(|| plus_seconds(start, 10)));
+    for from in (0..1_500).step_by(100) {
+        table.write((from..from + 100).map(|i| Write::Put(short_lived(i))).collect()).await.unwrap();
     }
     database.queue().send(Stage::Enrich, vec![Outgoing::now("poison".into())]).await.unwrap();
     for _ in 0..6 {
