@@ -70,18 +70,11 @@ impl<'a> Builder<'a> {
     pub fn add(&mut self, event: &Event, hits: &[RuleIndex]) {
         for index in hits {
             let meta = self.rules.meta(*index);
-            let window = meta.window_minutes;
-            let pending =
-                self.entry(event, &meta.reference.id, window, || (meta.reference.clone(), meta.attack.clone()));
-            pending.because(|| rule_reason(meta));
-            pending.member(event, None);
+            let rule = || (meta.reference.clone(), meta.attack.clone(), rule_reason(meta));
+            self.entry(event, &meta.reference.id, meta.window_minutes, rule).member(event, None);
         }
         if is_own_activity(event, self.config.own_role.as_deref()) {
-            let pending = self.entry(event, OWN_ROLE_RULE, DEFAULT_WINDOW_MINUTES, own_role_rule);
-            pending.because(|| {
-                String::from("The role that CloudSentinel's own responses act under was used; any use that is not a recorded response is an intrusion.")
-            });
-            pending.member(event, None);
+            self.entry(event, OWN_ROLE_RULE, DEFAULT_WINDOW_MINUTES, own_role_rule).member(event, None);
         }
     }
 
@@ -91,13 +84,15 @@ impl<'a> Builder<'a> {
         let id = format!("model:{}", scored.model);
         let rule = || {
             let title = format!("Unusual behaviour ({})", scored.model);
-            (RuleRef { id: id.clone(), title, level, author: Some(String::from("CloudSentinel")) }, Attack::default())
+            let reason = format!("The model {} finds this unusual.", scored.model);
+            let author = Some(String::from("CloudSentinel"));
+            (RuleRef { id: id.clone(), title, level, author }, Attack::default(), reason)
         };
         let pending = self.entry(event, &id, DEFAULT_WINDOW_MINUTES, rule);
         let known = &mut pending.detection.rule.level;
         *known = (*known).max(level);
         for sentence in &scored.reasons {
-            pending.because(|| reason::clean(sentence));
+            pending.because(reason::clean(sentence));
         }
         pending.member(event, Some(scored.score.clamp(LOWEST_ALERT_SCORE, 1.0)));
     }
@@ -107,12 +102,12 @@ impl<'a> Builder<'a> {
         event: &Event,
         rule_id: &str,
         window_minutes: u32,
-        rule: impl FnOnce() -> (RuleRef, Attack),
+        rule: impl FnOnce() -> (RuleRef, Attack, String),
     ) -> &mut Pending {
         let window = Window::around(event.time, window_minutes);
         let alert_id = alert::alert_id(rule_id, &event.principal.id, &event.account, window);
         self.pending.entry(alert_id).or_insert_with_key(|alert_id| {
-            let (rule, attack) = rule();
+            let (rule, attack, why) = rule();
             Pending {
                 detection: Detection {
                     alert_id: alert_id.clone(),
@@ -125,7 +120,7 @@ impl<'a> Builder<'a> {
                     reasons: Vec::new(),
                 },
                 calls: BTreeMap::new(),
-                why: Vec::new(),
+                why: vec![why],
             }
         })
     }
@@ -137,8 +132,7 @@ impl<'a> Builder<'a> {
 }
 
 impl Pending {
-    fn because(&mut self, sentence: impl FnOnce() -> String) {
-        let sentence = sentence();
+    fn because(&mut self, sentence: String) {
         if !self.why.contains(&sentence) {
             self.why.push(sentence);
         }
@@ -211,7 +205,7 @@ fn rule_reason(meta: &RuleMeta) -> String {
     }
 }
 
-fn own_role_rule() -> (RuleRef, Attack) {
+fn own_role_rule() -> (RuleRef, Attack, String) {
     let rule = RuleRef {
         id: String::from(OWN_ROLE_RULE),
         title: String::from("Activity of CloudSentinel's own response role"),
@@ -219,7 +213,9 @@ fn own_role_rule() -> (RuleRef, Attack) {
         author: Some(String::from("CloudSentinel")),
     };
     // T1078.004, Valid Accounts: Cloud Accounts (MITRE ATT&CK).
-    (rule, Attack::from_tags(["attack.privilege-escalation", "attack.t1078.004"]))
+    let attack = Attack::from_tags(["attack.privilege-escalation", "attack.t1078.004"]);
+    let why = "The role that CloudSentinel's own responses act under was used; any use that is not a recorded response is an intrusion.";
+    (rule, attack, String::from(why))
 }
 
 /// Whether an event changes something and was issued by our own role. A record that does not say whether it
