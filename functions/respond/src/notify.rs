@@ -202,8 +202,8 @@ impl Respond {
     }
 
     /// Delivers one notice, unless it was delivered. A failure sets a timer for the next try.
-    pub(crate) async fn deliver(&self, delivery: &Delivery<'_>) -> Result<(), WorkError> {
-        let Delivery { account, notice_id, channel, .. } = *delivery;
+    pub(crate) async fn deliver(&self, delivery: &Delivery) -> Result<(), WorkError> {
+        let Delivery { account, notice_id, channel, .. } = delivery;
         let Some(notifier) = self.ports.notifiers.iter().find(|n| n.name() == channel) else {
             warn!(%channel, notice = %notice_id, "notice for a channel that is not configured any more");
             return Ok(());
@@ -216,7 +216,7 @@ impl Respond {
         // is due all the same.
         let doubled = BACKOFF_SECONDS << stored.notice.attempts.min(8);
         let due = time::plus_seconds(self.ports.clock.now(), doubled.min(BACKOFF_CAP_SECONDS));
-        self.ports.timer.set(&delivery.timer_id(), due, Stage::Respond, delivery.body).await?;
+        self.ports.timer.set(&delivery.timer_id(), due, Stage::Respond, &delivery.body).await?;
         let name = format!("notice#{account}#{notice_id}#{channel}");
         let (table, clock) = (self.table().as_ref(), self.ports.clock.as_ref());
         let Some(held) = lease::acquire(table, &name, &self.owner(), clock, DELIVERY_SECONDS).await? else {
@@ -227,8 +227,8 @@ impl Respond {
         done
     }
 
-    async fn deliver_held(&self, notifier: &dyn Notifier, delivery: &Delivery<'_>) -> Result<(), WorkError> {
-        let Delivery { account, notice_id, channel, .. } = *delivery;
+    async fn deliver_held(&self, notifier: &dyn Notifier, delivery: &Delivery) -> Result<(), WorkError> {
+        let Delivery { account, notice_id, channel, .. } = delivery;
         let Some(stored) = self.ports.responses.notice(account, notice_id, channel).await? else { return Ok(()) };
         let (mut notice, version) = (stored.notice, stored.version);
         if notice.sent_at.is_some() || notice.given_up.is_some() {
@@ -258,18 +258,18 @@ impl Respond {
 }
 
 /// One notice to be delivered through one channel, and the message that asks for it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Delivery<'a> {
-    pub(crate) account: &'a str,
-    pub(crate) notice_id: &'a str,
-    pub(crate) channel: &'a str,
-    pub(crate) body: &'a str,
+#[derive(Debug, Clone)]
+pub(crate) struct Delivery {
+    pub(crate) account: String,
+    pub(crate) notice_id: String,
+    pub(crate) channel: String,
+    pub(crate) body: String,
 }
 
-impl Delivery<'_> {
+impl Delivery {
     /// The timer of its next try.
     fn timer_id(&self) -> String {
-        hash::derived_id("nt-", &[self.account, self.notice_id, self.channel])
+        hash::derived_id("nt-", &[&self.account, &self.notice_id, &self.channel])
     }
 }
 

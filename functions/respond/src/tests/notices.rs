@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use sentinel_durable::{Clock, ManualClock};
+use sentinel_durable::worker::Handler;
+use sentinel_durable::{Clock, ManualClock, Outcome, Stage};
 use sentinel_model::Level;
 use sentinel_model::response::{Mode, ResponseState};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::world::*;
-use crate::notify::{NoticeKind, Notification, Notifier};
+use crate::notify::{NoticeKind, Notification, Notifier, NotifyError};
 use crate::webhook::{WebhookNotifier, signature};
+use crate::{Playbooks, Respond};
 
 fn alerts_told(world: &World) -> Vec<Option<Level>> {
     let told = world.recorder.told.lock().unwrap();
@@ -74,6 +76,53 @@ async fn a_notifier_that_stays_down_is_given_up_in_the_end() {
     let id = Notification::of_alert(&alert("al-1").alert, world.now()).unwrap().id;
     let notice = world.respond.responses().notice(ACCOUNT, &id, "first").await.unwrap().unwrap().notice;
     assert_eq!((notice.attempts, notice.given_up.as_deref()), (24, Some("the receiver is down")));
+}
+
+/// Returns only when another delivery is under way too; notes how many calls IAM had had by then.
+struct Meeting {
+    barrier: tokio::sync::Barrier,
+    faults: Arc<Faults>,
+    sets: std::sync::Mutex<Vec<usize>>,
+}
+
+#[async_trait::async_trait]
+impl Notifier for Meeting {
+    fn name(&self) -> &'static str {
+        "meeting"
+    }
+    async fn notify(&self, _: &Notification) -> Result<(), NotifyError> {
+        self.sets.lock().unwrap().push(self.faults.sets.load(Ordering::SeqCst));
+        self.barrier.wait().await;
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_that_hangs_holds_up_neither_containment_nor_other_deliveries() {
+    let world = World::new(Mode::Automatic).await;
+    let (barrier, faults) = (tokio::sync::Barrier::new(2), world.faults.clone());
+    let meeting = Arc::new(Meeting { barrier, faults, sets: std::sync::Mutex::default() });
+    let mut ports = world.respond.ports.clone();
+    ports.notifiers = vec![meeting.clone()];
+    let respond = Respond::new(ports, config(Mode::Automatic), Playbooks::shipped().unwrap()).unwrap();
+    let world = World { respond: Arc::new(respond), ..world };
+    // Two notices lie in the queue before the alert that calls for containment.
+    for id in ["low-1", "low-2"] {
+        let mut found = alert(id);
+        found.alert.level = Level::Low;
+        world.raise(found).await;
+    }
+    let raised = world.db.queue().receive(Stage::Respond, 10, 60).await.unwrap();
+    for message in &raised {
+        world.db.queue().delete(Stage::Respond, &message.receipt).await.unwrap();
+    }
+    assert_eq!(world.respond.handle(raised).await.len(), 2);
+    world.raise(alert("al-1")).await;
+    let batch = world.db.queue().receive(Stage::Respond, 10, 60).await.unwrap();
+    assert_eq!(batch.len(), 3);
+    let handled = tokio::time::timeout(std::time::Duration::from_secs(20), world.respond.handle(batch)).await;
+    assert!(handled.expect("deliveries run side by side").iter().all(|o| matches!(o, Outcome::Done)));
+    assert_eq!(*meeting.sets.lock().unwrap(), [1, 1], "the key was deactivated before anybody was told");
 }
 
 /// Answers one request with a status line and returns what came.
