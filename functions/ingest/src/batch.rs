@@ -7,7 +7,7 @@ use sentinel_model::{Channel, Event, Provenance, Timestamp, hash, provenance};
 use crate::normalise::{self, check_account};
 use crate::{Found, Record, Report, Seen, Sight, identity};
 
-/// Most events handed on at once.
+/// Most events handed on at once, unless the handler is told otherwise.
 pub const BATCH_EVENTS: usize = 1_000;
 /// Raw bytes of events after which they are handed on, however few they are.
 const BATCH_BYTES: usize = 8 << 20;
@@ -79,8 +79,9 @@ impl<'a> Batch<'a> {
         }
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.events.len() >= BATCH_EVENTS || self.bytes >= BATCH_BYTES
+    /// Whether it is time to hand on what was gathered.
+    pub(crate) fn is_full(&self, events: usize) -> bool {
+        self.events.len() >= events || self.bytes >= BATCH_BYTES
     }
 
     /// The events gathered; the batch is empty after it, but still knows what it has seen.

@@ -18,7 +18,7 @@ use sentinel_model::{Channel, Event, Timestamp, hash, message::EventBatch, time}
 use sentinel_search::{Document, DocumentKind, SearchError, SearchIndex};
 use sentinel_telemetry::metrics;
 
-use crate::batch::Batch;
+use crate::batch::{BATCH_EVENTS, Batch};
 use crate::{Limits, Position, ReadError, Reader, Report};
 
 /// One input: a file, an object, a request's body.
@@ -40,14 +40,7 @@ pub struct Input<'a> {
 impl<'a> Input<'a> {
     /// An input that comes now, under the limits for requests.
     pub fn new(name: &'a str, reader: impl Read + Send + 'a, channel: Channel) -> Self {
-        Self {
-            name,
-            reader: Box::new(reader),
-            channel,
-            received_at: None,
-            modified: None,
-            limits: Limits::request(),
-        }
+        Self { name, reader: Box::new(reader), channel, received_at: None, modified: None, limits: Limits::request() }
     }
 
     /// With other limits.
@@ -96,6 +89,7 @@ pub struct Ingest {
     search: Arc<dyn SearchIndex>,
     queue: Arc<dyn Queue>,
     clock: Arc<dyn Clock>,
+    batch_events: usize,
 }
 
 impl Ingest {
@@ -106,7 +100,14 @@ impl Ingest {
         queue: Arc<dyn Queue>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { archive, search, queue, clock }
+        Self { archive, search, queue, clock, batch_events: BATCH_EVENTS }
+    }
+
+    /// With another number of events (at least 1) handed on at once.
+    #[must_use]
+    pub fn batch_events(mut self, events: usize) -> Self {
+        self.batch_events = events.max(1);
+        self
     }
 
     /// Takes in one input, in batches of bounded size. When it returns, all accepted events are durable in the
@@ -118,7 +119,7 @@ impl Ingest {
         let mut batch = Batch::new(name, input.channel, received_at);
         let end = loop {
             match reader.step(&mut |found| batch.take(found)) {
-                Ok(true) if batch.is_full() => self.hand_on(&mut batch, received_at).await?,
+                Ok(true) if batch.is_full(self.batch_events) => self.hand_on(&mut batch, received_at).await?,
                 Ok(true) => {}
                 Ok(false) => break Ok(()),
                 Err(e) => break Err(e),
@@ -241,3 +242,6 @@ fn count(report: &Report) {
     metrics::conflicting(report.conflicting);
     metrics::set_aside(report.set_aside);
 }
+
+#[cfg(test)]
+mod tests;

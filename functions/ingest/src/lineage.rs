@@ -103,7 +103,7 @@ impl Edges<'_> {
         });
     }
 
-    /// The account and partition of what IAM was asked to work on.
+    /// The ARN of a user in the account whose IAM was called.
     fn user_arn(&self, name: &str, path: &str) -> Option<String> {
         let account = Some(self.event.account.as_str()).filter(|a| is_account(a))?;
         let region = self.event.region.as_deref();
@@ -162,8 +162,9 @@ impl Edges<'_> {
     }
 
     fn assumed(&mut self) {
-        let Some(answer) = self.record.get("responseElements").filter(|r| r.is_object()) else { return };
-        let session = text_at(answer, &["assumedRoleUser", "arn"]).or_else(|| text_at(answer, &["federatedUser", "arn"]));
+        let Some(answer) = self.record.get("responseElements").filter(|r: &&Value| Value::is_object(r)) else { return };
+        let session =
+            text_at(answer, &["assumedRoleUser", "arn"]).or_else(|| text_at(answer, &["federatedUser", "arn"]));
         if let Some(arn) = session {
             self.add(Identity::Principal(arn.to_owned()), LineageKind::Assumed);
         }

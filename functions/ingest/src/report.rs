@@ -70,7 +70,8 @@ impl Report {
     }
 
     pub(crate) fn unknown(&mut self, kind: String) {
-        let kind = if self.unknown.len() < KIND_CAP || self.unknown.contains_key(&kind) { kind } else { "other".to_owned() };
+        let kind =
+            if self.unknown.len() < KIND_CAP || self.unknown.contains_key(&kind) { kind } else { "other".to_owned() };
         *self.unknown.entry(kind).or_default() += 1;
     }
 }

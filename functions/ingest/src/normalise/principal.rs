@@ -11,8 +11,10 @@ const HIDDEN: &str = "HIDDEN_DUE_TO_SECURITY_REASONS";
 
 /// The principal of a record that happened in `account`.
 pub fn principal(record: &Value, account: &str, region: Option<&str>) -> Principal {
-    let Some(identity) = record.get("userIdentity").filter(|i| i.is_object()) else { return service_or_unknown(record) };
-    let who = Identity { record, identity, account, partition: partition(region) };
+    let Some(identity) = record.get("userIdentity").filter(|i: &&Value| Value::is_object(i)) else {
+        return service_or_unknown(record);
+    };
+    let who = Identity { record, json: identity, account, partition: partition(region) };
     match text(identity, "type") {
         Some("Root") => who.root(),
         Some("IAMUser") => who.user(),
@@ -48,14 +50,14 @@ fn is_host(text: &str) -> bool {
 
 struct Identity<'a> {
     record: &'a Value,
-    identity: &'a Value,
+    json: &'a Value,
     account: &'a str,
     partition: &'static str,
 }
 
 impl<'a> Identity<'a> {
     fn text(&self, key: &str) -> Option<&'a str> {
-        text(self.identity, key)
+        text(self.json, key)
     }
 
     fn arn(&self) -> Option<&'a str> {
@@ -117,7 +119,7 @@ impl<'a> Identity<'a> {
     }
 
     fn issuer(&self, key: &str) -> Option<&'a str> {
-        text_at(self.identity, &["sessionContext", "sessionIssuer", key])
+        text_at(self.json, &["sessionContext", "sessionIssuer", key])
     }
 
     fn session(&self) -> Principal {
@@ -166,7 +168,7 @@ impl<'a> Identity<'a> {
     /// Whether a role session's name names a person: Identity Center and SAML make it so, and nobody calls a
     /// workload by a mail address.
     fn is_person(&self, role: &str, session: &str) -> bool {
-        let provider = text_at(self.identity, &["sessionContext", "webIdFederationData", "federatedProvider"]);
+        let provider = text_at(self.json, &["sessionContext", "webIdFederationData", "federatedProvider"]);
         role.contains("/AWSReservedSSO_")
             || session.contains('@')
             || provider.is_some_and(|p| p.contains(":saml-provider/"))
@@ -214,7 +216,7 @@ impl<'a> Identity<'a> {
         if let Some(arn) = self.arn() {
             return self.some(PrincipalKind::IdentityCenterUser, arn.to_owned(), false);
         }
-        let user = text_at(self.identity, &["onBehalfOf", "userId"]).or_else(|| self.text("principalId"));
+        let user = text_at(self.json, &["onBehalfOf", "userId"]).or_else(|| self.text("principalId"));
         match user {
             Some(user) => {
                 let id = format!("arn:{}:identitystore:::user/{user}", self.partition);
@@ -245,7 +247,7 @@ impl<'a> Identity<'a> {
             Some(arn) if arn.contains(":user/") => self.user(),
             Some(arn) => self.some(PrincipalKind::Unknown, arn.to_owned(), false),
             None if self.text("invokedBy").is_some_and(is_host) => self.service(),
-            None if path(self.identity, &["sessionContext", "sessionIssuer"]).is_some_and(|i| i.is_object())
+            None if path(self.json, &["sessionContext", "sessionIssuer"]).is_some_and(Value::is_object)
                 && self.text("principalId").is_some() =>
             {
                 self.session()

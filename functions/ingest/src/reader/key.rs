@@ -104,7 +104,9 @@ mod tests {
     #[test]
     fn reads_the_layout_of_trails_and_organisation_trails() {
         assert_eq!(
-            read("prefix/AWSLogs/123456789012/CloudTrail/us-gov-west-1/2024/05/06/123456789012_CloudTrail_us-gov-west-1_20240506T0710Z_abc.json.gz"),
+            read(
+                "prefix/AWSLogs/123456789012/CloudTrail/us-gov-west-1/2024/05/06/123456789012_CloudTrail_us-gov-west-1_20240506T0710Z_abc.json.gz"
+            ),
             some("123456789012", "us-gov-west-1", "2024-05-06T07:10:00Z")
         );
         assert_eq!(

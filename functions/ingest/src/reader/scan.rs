@@ -124,8 +124,7 @@ impl Scanner {
         };
         self.at = match step {
             Step::More => text.len(),
-            Step::End(at) => at,
-            Step::Container(at) | Step::Broken(at, _) | Step::TooDeep(at) => at,
+            Step::End(at) | Step::Container(at) | Step::Broken(at, _) | Step::TooDeep(at) => at,
         };
         step
     }

@@ -46,7 +46,9 @@ fn seen(text: impl AsRef<[u8]>) -> Seen {
 
 /// A record of CloudTrail's shape.
 fn record(id: &str) -> String {
-    format!(r#"{{"eventVersion":"1.08","eventID":"{id}","eventName":"GetUser","eventSource":"iam.amazonaws.com","requestParameters":{{"userName":"a \"b\" [c] {{d}}, é"}},"resources":[{{"ARN":"x"}},[]],"n":-1.5e3,"ok":true,"responseElements":null}}"#)
+    format!(
+        r#"{{"eventVersion":"1.08","eventID":"{id}","eventName":"GetUser","eventSource":"iam.amazonaws.com","requestParameters":{{"userName":"a \"b\" [c] {{d}}, é"}},"resources":[{{"ARN":"x"}},[]],"n":-1.5e3,"ok":true,"responseElements":null}}"#
+    )
 }
 
 fn string(text: &str) -> String {

@@ -34,17 +34,6 @@ pub(super) struct Object<'a> {
     pub(super) control: bool,
 }
 
-pub(super) enum Examined {
-    Fine,
-    Malformed(String),
-}
-
-/// What the head of a wrapping says of all that is in it.
-pub(super) struct Wrapping {
-    pub(super) envelope: Arc<Envelope>,
-    pub(super) control: bool,
-}
-
 /// Longest name of a kind that is passed on.
 const KIND_CHARS: usize = 120;
 
@@ -81,15 +70,10 @@ fn measure(text: &str, deepest: u32, limits: &Limits) -> Result<(), String> {
     Ok(())
 }
 
-/// Looks at a parsed object and tells what is in it.
-pub(super) fn examine(object: &Object<'_>, value: Value, out: &mut Out<'_>) -> Examined {
-    // `parse` has seen that it is UTF-8.
-    let Ok(text) = std::str::from_utf8(object.text) else { return Examined::Fine };
-    let item = Item { text, value, deepest: object.deepest, object };
-    match item.look(object.envelope, 0, out) {
-        Ok(()) => Examined::Fine,
-        Err(reason) => Examined::Malformed(reason),
-    }
+/// Looks at a parsed object and tells what is in it; an error says why it is malformed.
+pub(super) fn examine(object: &Object<'_>, value: Value, out: &mut Out<'_>) -> Result<(), String> {
+    let item = Item { text: utf8(object.text)?, value, deepest: object.deepest, object };
+    item.look(object.envelope, 0, out)
 }
 
 struct Item<'a> {
@@ -180,7 +164,7 @@ impl Item<'_> {
         item.look(envelope, depth + 1, out)
     }
 
-    /// JSON in a string: SNS `Message`, SQS `body`, CloudWatch Logs `message`, LookupEvents' `CloudTrailEvent`,
+    /// JSON in a string: SNS `Message`, SQS `body`, CloudWatch Logs `message`, `CloudTrailEvent` of `LookupEvents`,
     /// the original that log shippers keep.
     fn wrapped_text(&self) -> Option<&str> {
         ["CloudTrailEvent", "Message", "message", "body", "Body"]
@@ -219,19 +203,18 @@ pub(super) fn looks_like_json(text: &str) -> bool {
     text.trim_start().starts_with(['{', '['])
 }
 
-/// Reads the head of a wrapping, up to the member that holds the records.
-pub(super) fn wrapping(head: &[u8], outer: &Arc<Envelope>) -> Wrapping {
+/// Reads the head of a wrapping, up to the member that holds the records: what it adds to the envelope, and
+/// whether it is a control message of CloudWatch Logs.
+pub(super) fn wrapping(head: &[u8], outer: &Arc<Envelope>) -> (Arc<Envelope>, bool) {
     let mut text = head.to_vec();
     text.extend_from_slice(b"0}");
-    let Ok(value) = sonic_rs::from_slice::<Value>(&text) else {
-        return Wrapping { envelope: outer.clone(), control: false };
-    };
+    let Ok(value) = sonic_rs::from_slice::<Value>(&text) else { return (outer.clone(), false) };
     let control = value.get("messageType").and_then(|t| t.as_str()) == Some("CONTROL_MESSAGE");
     let mut envelope = outer.clone();
     if let Some(owner) = text_of(&value, "owner") {
         Arc::make_mut(&mut envelope).owner = Some(owner);
     }
-    Wrapping { envelope, control }
+    (envelope, control)
 }
 
 fn is_record(value: &Value) -> bool {

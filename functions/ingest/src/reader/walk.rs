@@ -7,55 +7,61 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use super::scan::{self, Scanner, Skip, Step};
-use super::unwrap::{self, Examined, Out};
+use super::scan;
+use super::unwrap::{self, Out};
 use super::window::Window;
 use super::{Envelope, Found, Limits, Position, ReadError};
 
-/// Levels that wrappings may add around a record within one object (`detail`, `_source`).
-const ENVELOPE_LEVELS: u32 = 4;
+mod object;
+mod told;
+
+use told::Told;
+
 /// Bytes that they may add.
 const ENVELOPE_BYTES: usize = 64 * 1024;
 /// Arrays and wrapping objects inside each other.
 const MAX_FRAMES: usize = 64;
-/// Broken lines remembered until it is known whether the text holds any JSON.
-const MAX_PENDING: usize = 1_000;
 
 enum Frame {
     Array(Array),
     /// A wrapping object whose member was read; it goes on behind it.
     Object {
         start: Position,
-        scanner_after_value: bool,
-        envelope: Arc<Envelope>,
-        control: bool,
+        /// Whether a value was read in it, so that a comma or its end is next.
+        after_value: bool,
+        context: Context,
     },
+}
+
+/// What wrappings say of all that is in them.
+#[derive(Clone)]
+struct Context {
+    envelope: Arc<Envelope>,
+    /// Whether it is a control message of CloudWatch Logs.
+    control: bool,
 }
 
 struct Array {
     start: Position,
     /// Whether it is a member of a wrapping, which may be empty.
     member: bool,
-    objects: bool,
+    objects: u64,
     others: u64,
     first_other: Option<Position>,
     after_value: bool,
     /// Something in it was broken and told: it may lack commas and its end.
     torn: bool,
-    envelope: Arc<Envelope>,
-    control: bool,
+    context: Context,
 }
 
 pub(super) struct Walker<'r> {
     window: Window<'r>,
     frames: Vec<Frame>,
-    envelope: Arc<Envelope>,
+    context: Context,
     outer: Option<Position>,
     limits: Limits,
     started: bool,
-    json_seen: bool,
-    pending: Vec<(Position, String)>,
-    pending_more: u64,
+    told: Told,
     last_junk_line: u64,
 }
 
@@ -69,13 +75,11 @@ impl<'r> Walker<'r> {
         Self {
             window: Window::new(text),
             frames: Vec::new(),
-            envelope,
+            context: Context { envelope, control: false },
             outer,
             limits: limits.clone(),
             started: false,
-            json_seen: false,
-            pending: Vec::new(),
-            pending_more: 0,
+            told: Told::default(),
             last_junk_line: 0,
         }
     }
@@ -91,7 +95,7 @@ impl<'r> Walker<'r> {
 
     /// Ends a wrapped text that cannot be read on.
     pub(super) fn give_up(&mut self, reason: &str, sink: &mut dyn FnMut(Found<'_>)) {
-        self.now_json(sink);
+        self.told.now_json(sink);
         sink(Found::Malformed { position: self.outer.unwrap_or_default(), reason: reason.to_owned() });
     }
 
@@ -115,7 +119,7 @@ impl<'r> Walker<'r> {
                 Next::Again => {}
                 Next::Yield => return Ok(true),
                 Next::End => {
-                    self.flush_end(out.sink);
+                    self.told.end(self.last_junk_line, out.sink);
                     return Ok(false);
                 }
             }
@@ -148,7 +152,7 @@ impl<'r> Walker<'r> {
         self.window.seek(self.window.pos() + 1);
     }
 
-    fn open_array(&mut self, member: Option<(Arc<Envelope>, bool)>, out: &mut Out<'_>) {
+    fn open_array(&mut self, member: Option<Context>, out: &mut Out<'_>) {
         let start = self.here();
         self.skip_byte();
         if self.frames.len() >= MAX_FRAMES {
@@ -156,21 +160,17 @@ impl<'r> Walker<'r> {
             self.frames.clear();
             return;
         }
-        let (envelope, control) = member.clone().unwrap_or_else(|| match self.frames.last() {
-            Some(Frame::Array(a)) => (a.envelope.clone(), a.control),
-            Some(Frame::Object { envelope, control, .. }) => (envelope.clone(), *control),
-            None => (self.envelope.clone(), false),
-        });
+        let is_member = member.is_some();
+        let context = member.unwrap_or_else(|| self.context());
         self.frames.push(Frame::Array(Array {
             start,
-            member: member.is_some(),
-            objects: false,
+            member: is_member,
+            objects: 0,
             others: 0,
             first_other: None,
             after_value: false,
             torn: false,
-            envelope,
-            control,
+            context,
         }));
     }
 
@@ -245,7 +245,7 @@ impl<'r> Walker<'r> {
     fn array_value(&mut self, object: bool) {
         if let Some(a) = self.array_mut() {
             a.after_value = true;
-            a.objects |= object;
+            a.objects += u64::from(object);
         }
     }
 
@@ -264,8 +264,8 @@ impl<'r> Walker<'r> {
         if a.torn {
             return;
         }
-        self.now_json(out.sink);
-        if !a.objects && (a.others > 0 || !a.member) {
+        self.told.now_json(out.sink);
+        if a.objects == 0 && (a.others > 0 || !a.member) {
             self.malformed(a.start, "an array without any object".to_owned(), out.sink);
         } else if a.others > 0 {
             let reason = format!("{} members of an array are no objects, this is the first", a.others);
@@ -344,227 +344,17 @@ impl<'r> Walker<'r> {
         if !unwrap::looks_like_json(&inner) {
             return Ok(false);
         }
-        let envelope = self.current_envelope();
+        let envelope = self.context().envelope;
         out.wrapped.push(unwrap::Wrapped { bytes: inner.into_bytes(), envelope, position });
         self.window.seek(from + end + 1);
-        self.now_json(out.sink);
+        self.told.now_json(out.sink);
         Ok(true)
     }
 
-    fn current_envelope(&self) -> Arc<Envelope> {
+    fn context(&self) -> Context {
         match self.frames.last() {
-            Some(Frame::Array(Array { envelope, .. }) | Frame::Object { envelope, .. }) => envelope.clone(),
-            None => self.envelope.clone(),
-        }
-    }
-
-    /// An object: read as a whole, or entered when it is a wrapping.
-    fn candidate(&mut self, out: &mut Out<'_>) -> Result<Next, ReadError> {
-        let position = self.here();
-        let start = position;
-        self.window.hold();
-        let mut scanner = Scanner::new(self.limits.nesting.saturating_add(ENVELOPE_LEVELS));
-        let cap = self.limits.record_bytes + ENVELOPE_BYTES;
-        loop {
-            let from = self.window.pos();
-            match scanner.run(&self.window.held()[from..]) {
-                Step::More if self.window.held().len() - from > cap => {
-                    let reason = format!("larger than {} bytes", self.limits.record_bytes);
-                    self.now_json(out.sink);
-                    self.malformed(position, reason, out.sink);
-                    return self.skip(&scanner);
-                }
-                Step::More => {
-                    if !self.window.more()? {
-                        self.malformed_candidate(start, position, "the text ends inside an object", out);
-                        self.tear();
-                        return self.after_broken(start, self.window.held().len());
-                    }
-                }
-                Step::End(length) => {
-                    self.examine(position, length, scanner.deepest(), out);
-                    let from = self.window.pos();
-                    self.window.release();
-                    self.window.seek(from + length);
-                    return Ok(Next::Yield);
-                }
-                Step::Container(at) => {
-                    self.enter(position, at, out);
-                    return Ok(Next::Again);
-                }
-                Step::TooDeep(_) => {
-                    let reason = format!("nested deeper than {} levels", self.limits.nesting);
-                    self.now_json(out.sink);
-                    self.malformed(position, reason, out.sink);
-                    return self.skip(&scanner);
-                }
-                Step::Broken(at, reason) => {
-                    let broken = self.window.position(from + at);
-                    self.malformed_candidate(start, broken, reason, out);
-                    if self.frames.is_empty() {
-                        return self.after_broken(start, from + at);
-                    }
-                    return self.skip(&scanner);
-                }
-            }
-        }
-    }
-
-    /// Looks at a finished object.
-    fn examine(&mut self, position: Position, length: usize, deepest: u32, out: &mut Out<'_>) {
-        let control = match self.frames.last() {
-            Some(Frame::Array(a)) => a.control,
-            _ => false,
-        };
-        let envelope = self.current_envelope();
-        let shown = self.outer.unwrap_or(position);
-        let from = self.window.pos();
-        // Whatever was pending is told first, so that the order is the text's.
-        let text = &self.window.held()[from..from + length];
-        let object = unwrap::Object { text, deepest, envelope: &envelope, position: shown, control };
-        match unwrap::parse(&object, out.limits) {
-            Ok(value) => {
-                flush(&mut self.json_seen, &mut self.pending, &mut self.pending_more, out.sink);
-                if let Examined::Malformed(reason) = unwrap::examine(&object, value, out) {
-                    (out.sink)(Found::Malformed { position: shown, reason });
-                }
-            }
-            Err(reason) => self.malformed_candidate(position, position, &reason, out),
-        }
-    }
-
-    /// Enters the member of a wrapping that holds records; `at` is its bracket, from the held start on.
-    fn enter(&mut self, start: Position, at: usize, out: &mut Out<'_>) {
-        let from = self.window.pos();
-        let outer = self.current_envelope();
-        let head = unwrap::wrapping(&self.window.held()[from..from + at], &outer);
-        self.window.release();
-        self.window.seek(from + at);
-        self.now_json(out.sink);
-        let (envelope, control) = (head.envelope, head.control);
-        if self.frames.len() >= MAX_FRAMES {
-            self.malformed(start, format!("arrays and wrappings nest deeper than {MAX_FRAMES}"), out.sink);
-            self.frames.clear();
-        }
-        self.push_object(start, true, &envelope, control);
-        if self.window.held()[from + at] == b'[' {
-            self.open_array(Some((envelope, control)), out);
-        } else {
-            self.skip_byte();
-            self.push_object(start, false, &envelope, control);
-        }
-    }
-
-    fn push_object(&mut self, start: Position, scanner_after_value: bool, envelope: &Arc<Envelope>, control: bool) {
-        self.frames.push(Frame::Object { start, scanner_after_value, envelope: envelope.clone(), control });
-    }
-
-    /// Goes on in a wrapping object, behind the member that was read.
-    fn object(&mut self, out: &mut Out<'_>) -> Result<Next, ReadError> {
-        let Some(Frame::Object { start, scanner_after_value, envelope, control }) = self.frames.last_mut() else {
-            return Ok(Next::Again);
-        };
-        let start = *start;
-        let mut scanner = Scanner::inside(self.limits.nesting, std::mem::replace(scanner_after_value, true));
-        let (envelope, control) = (envelope.clone(), *control);
-        self.window.hold();
-        let cap = self.limits.record_bytes + ENVELOPE_BYTES;
-        let (broken, reason) = loop {
-            let from = self.window.pos();
-            match scanner.run(&self.window.held()[from..]) {
-                Step::More if self.window.held().len() - from > cap => break (start, "a wrapping is too large"),
-                Step::More => {
-                    if !self.window.more()? {
-                        break (start, "the text ends inside an object");
-                    }
-                }
-                Step::End(length) => {
-                    self.window.release();
-                    self.window.seek(self.window.pos() + length);
-                    self.frames.pop();
-                    if let Some(parent) = self.array_mut() {
-                        parent.after_value = true;
-                    }
-                    return Ok(Next::Again);
-                }
-                Step::Container(at) => {
-                    let from = self.window.pos();
-                    self.window.release();
-                    self.window.seek(from + at);
-                    if self.window.held()[from + at] == b'[' {
-                        self.open_array(Some((envelope, control)), out);
-                    } else {
-                        self.skip_byte();
-                        self.push_object(start, false, &envelope, control);
-                    }
-                    return Ok(Next::Again);
-                }
-                Step::TooDeep(at) => break (self.window.position(from + at), "a wrapping is nested too deep"),
-                Step::Broken(at, reason) => break (self.window.position(from + at), reason),
-            }
-        };
-        self.window.release();
-        self.malformed(broken, reason.to_owned(), out.sink);
-        self.frames.clear();
-        self.resync(broken.line)
-    }
-
-    /// Skips a value that was told as malformed, to where its next sibling can start.
-    fn skip(&mut self, scanner: &Scanner) -> Result<Next, ReadError> {
-        let from = self.window.pos();
-        self.window.release();
-        let at_line_start = from + scanner.reached() > 0 && self.window.held()[from + scanner.reached() - 1] == b'\n';
-        let mut skipper = scanner.skipper(at_line_start);
-        self.window.seek(from + scanner.reached());
-        loop {
-            let from = self.window.pos();
-            match skipper.run(&self.window.held()[from..]) {
-                Skip::More => {
-                    self.window.seek(self.window.held().len());
-                    if !self.window.more()? {
-                        // Told already: the arrays around it have no end either.
-                        self.frames.clear();
-                        return Ok(Next::Yield);
-                    }
-                }
-                Skip::End(length) => {
-                    self.window.seek(from + length);
-                    return Ok(Next::Yield);
-                }
-                Skip::NewLine(length) => {
-                    self.window.seek(from + length);
-                    self.tear();
-                    return Ok(Next::Yield);
-                }
-            }
-        }
-    }
-
-    /// Resumes behind a broken value of the top level that started at `start` and broke at index `broken`; its
-    /// text is still held.
-    fn after_broken(&mut self, start: Position, broken: usize) -> Result<Next, ReadError> {
-        let from = self.window.pos();
-        let ends = memchr::memchr_iter(b'\n', &self.window.held()[from..broken]);
-        let resume = ends.map(|i| from + i + 1).find(|i| self.window.held().get(*i).is_some_and(starts_afresh));
-        self.window.release();
-        if let Some(at) = resume {
-            self.window.seek(at);
-            return Ok(Next::Yield);
-        }
-        self.window.seek(broken);
-        self.resync(start.line)
-    }
-
-    /// Moves to the next line that can start a value: any line, when what broke stood on one line.
-    fn resync(&mut self, start_line: u64) -> Result<Next, ReadError> {
-        let one_line = self.here().line == start_line;
-        loop {
-            self.window.skip_line()?;
-            match self.window.peek()? {
-                None => return Ok(Next::Yield),
-                Some(byte) if one_line || starts_afresh(&byte) => return Ok(Next::Yield),
-                Some(_) => {}
-            }
+            Some(Frame::Array(Array { context, .. }) | Frame::Object { context, .. }) => context.clone(),
+            None => self.context.clone(),
         }
     }
 
@@ -598,57 +388,20 @@ impl<'r> Walker<'r> {
         let from = self.window.pos();
         let head = &self.window.held()[from..];
         if head.iter().skip(1).find(|b| !b.is_ascii_whitespace()) == Some(&b'"') {
-            self.now_json(out.sink);
+            self.told.now_json(out.sink);
         }
         let place = if at == start { String::new() } else { format!(" (at {at})") };
         self.malformed(start, format!("{reason}{place}"), out.sink);
     }
 
     fn malformed(&mut self, position: Position, reason: String, sink: &mut dyn FnMut(Found<'_>)) {
-        let position = self.outer.unwrap_or(position);
-        if self.json_seen {
-            sink(Found::Malformed { position, reason });
-        } else if self.pending.len() < MAX_PENDING {
-            self.pending.push((position, reason));
-        } else {
-            self.pending_more += 1;
-        }
-    }
-
-    fn now_json(&mut self, sink: &mut dyn FnMut(Found<'_>)) {
-        flush(&mut self.json_seen, &mut self.pending, &mut self.pending_more, sink);
-    }
-
-    /// At the end of a text without any JSON: one entry for all of it.
-    fn flush_end(&mut self, sink: &mut dyn FnMut(Found<'_>)) {
-        let Some((position, reason)) = self.pending.drain(..).next() else { return };
-        let reason = if self.last_junk_line > position.line { format!("no JSON in the whole text: {reason}") } else { reason };
-        sink(Found::Malformed { position, reason });
+        self.told.malformed(self.outer.unwrap_or(position), reason, sink);
     }
 }
 
 /// Whether a line's first byte can start something of its own, rather than go on inside a broken value.
-fn starts_afresh(byte: &u8) -> bool {
+fn starts_afresh(byte: u8) -> bool {
     !matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b'"' | b'}' | b']')
-}
-
-fn flush(
-    json_seen: &mut bool,
-    pending: &mut Vec<(Position, String)>,
-    more: &mut u64,
-    sink: &mut dyn FnMut(Found<'_>),
-) {
-    if std::mem::replace(json_seen, true) {
-        return;
-    }
-    let last = pending.last().map(|(p, _)| *p);
-    for (position, reason) in pending.drain(..) {
-        sink(Found::Malformed { position, reason });
-    }
-    if let Some(position) = last.filter(|_| *more > 0) {
-        let reason = format!("{} more broken lines follow", std::mem::take(more));
-        sink(Found::Malformed { position, reason });
-    }
 }
 
 enum Next {

@@ -18,7 +18,13 @@ fn a_broken_line_and_an_array_without_objects_cost_one_entry_each() {
 
 #[test]
 fn text_that_is_no_json_is_one_entry() {
-    for text in ["hello", "hello\nworld\n\nagain", "[2024-01-01 10:00] INFO start\n[2024-01-01 10:01] INFO end\n", "\0\u{1}\u{2}", "a,b\n1,2\n"] {
+    for text in [
+        "hello",
+        "hello\nworld\n\nagain",
+        "[2024-01-01 10:00] INFO start\n[2024-01-01 10:01] INFO end\n",
+        "\0\u{1}\u{2}",
+        "a,b\n1,2\n",
+    ] {
         let found = seen(text);
         assert_eq!(found.malformed.len(), 1, "{text}: {:?}", found.malformed);
         assert!(found.malformed[0].starts_with("line 1, byte "), "{:?}", found.malformed);
@@ -85,7 +91,8 @@ fn text_that_is_not_utf_8_costs_its_record() {
 
 #[test]
 fn a_broken_record_of_a_pretty_printed_file_costs_itself_alone() {
-    let pretty = |id| serde_json::to_string_pretty(&serde_json::from_str::<serde_json::Value>(&record(id)).unwrap()).unwrap();
+    let pretty =
+        |id| serde_json::to_string_pretty(&serde_json::from_str::<serde_json::Value>(&record(id)).unwrap()).unwrap();
     let broken = pretty("b").replace("\"GetUser\",", "\"GetUser\n");
     let found = seen(format!("{{\n  \"Records\": [\n{},\n{broken},\n{}\n]}}", pretty("1"), pretty("2")));
     assert_eq!(ids(&found), ["1", "2"]);

@@ -11,7 +11,11 @@ fn records_of_a_log_file_on_one_line() {
 
 #[test]
 fn a_log_file_with_other_members_around_its_records() {
-    let found = seen(format!(r#"{{"a":{{"Records":[1]}},"Records":[{}],"b":[{{}}],"Records":[{}]}}"#, record("1"), record("2")));
+    let found = seen(format!(
+        r#"{{"a":{{"Records":[1]}},"Records":[{}],"b":[{{}}],"Records":[{}]}}"#,
+        record("1"),
+        record("2")
+    ));
     assert_eq!(ids(&found), ["1", "2"]);
     assert_eq!(found.malformed, Vec::<String>::new());
 }
@@ -44,7 +48,9 @@ fn one_record_pretty_printed_over_many_lines() {
 #[test]
 fn event_bridge_envelopes() {
     let envelope = |kind: &str, detail: &str| {
-        format!(r#"{{"version":"0","id":"x","detail-type":"{kind}","source":"aws.iam","account":"111122223333","time":"2024-05-06T07:08:09Z","region":"eu-west-1","detail":{detail}}}"#)
+        format!(
+            r#"{{"version":"0","id":"x","detail-type":"{kind}","source":"aws.iam","account":"111122223333","time":"2024-05-06T07:08:09Z","region":"eu-west-1","detail":{detail}}}"#
+        )
     };
     let text = [
         envelope("AWS API Call via CloudTrail", &record("1")),
@@ -101,7 +107,8 @@ fn answers_of_lookup_events() {
 fn index_dumps() {
     let doc = |id: &str| format!(r#"{{"_index":"i","_id":"x","_source":{}}}"#, record(id));
     assert_eq!(ids(&seen(format!("{}\n{}\n", doc("1"), doc("2")))), ["1", "2"]);
-    let answer = format!(r#"{{"took":3,"hits":{{"total":{{"value":2}},"hits":[{},{}],"max_score":1}}}}"#, doc("1"), doc("2"));
+    let answer =
+        format!(r#"{{"took":3,"hits":{{"total":{{"value":2}},"hits":[{},{}],"max_score":1}}}}"#, doc("1"), doc("2"));
     let found = seen(answer);
     assert_eq!(found, Seen { records: vec!["1".into(), "2".into()], ..Seen::default() });
     let shipped = format!(r#"{{"_source":{{"event":{{"original":{}}},"aws":{{}}}}}}"#, string(&record("1")));
@@ -110,7 +117,10 @@ fn index_dumps() {
 
 #[test]
 fn messages_of_sns_and_sqs_in_each_other() {
-    let sns = format!(r#"{{"Type":"Notification","TopicArn":"t","Message":{}}}"#, string(&format!(r#"{{"Records":[{}]}}"#, record("1"))));
+    let sns = format!(
+        r#"{{"Type":"Notification","TopicArn":"t","Message":{}}}"#,
+        string(&format!(r#"{{"Records":[{}]}}"#, record("1")))
+    );
     assert_eq!(ids(&seen(&sns)), ["1"]);
     let sqs = format!(r#"{{"Records":[{{"messageId":"m","body":{},"eventSource":"aws:sqs"}}]}}"#, string(&sns));
     assert_eq!(ids(&seen(&sqs)), ["1"]);
@@ -118,7 +128,10 @@ fn messages_of_sns_and_sqs_in_each_other() {
     assert_eq!(ids(&seen(&lambda)), ["1"]);
     let received = format!(r#"{{"Messages":[{{"Body":{}}}]}}"#, string(&sns));
     assert_eq!(ids(&seen(&received)), ["1"]);
-    assert_eq!(seen(r#"{"Type":"SubscriptionConfirmation","Message":"You have chosen"}"#).unknown, ["sns:SubscriptionConfirmation"]);
+    assert_eq!(
+        seen(r#"{"Type":"SubscriptionConfirmation","Message":"You have chosen"}"#).unknown,
+        ["sns:SubscriptionConfirmation"]
+    );
 }
 
 #[test]
@@ -178,14 +191,17 @@ fn other_objects_are_told_by_kind() {
 
 #[test]
 fn a_record_needs_a_name_and_one_of_source_and_id() {
-    let found = seen("{\"eventName\":\"A\",\"eventSource\":\"s\"}\n{\"eventName\":\"A\",\"eventID\":\"i\"}\n{\"eventName\":\"A\"}\n{\"eventSource\":\"s\",\"eventID\":\"i\"}");
+    let found = seen(
+        "{\"eventName\":\"A\",\"eventSource\":\"s\"}\n{\"eventName\":\"A\",\"eventID\":\"i\"}\n{\"eventName\":\"A\"}\n{\"eventSource\":\"s\",\"eventID\":\"i\"}",
+    );
     assert_eq!(ids(&found), ["-", "i"]);
     assert_eq!(found.unknown, ["unrecognised", "unrecognised"]);
 }
 
 #[test]
 fn the_key_tells_account_region_and_time() {
-    let name = "AWSLogs/123456789012/CloudTrail/eu-west-1/2024/05/06/123456789012_CloudTrail_eu-west-1_20240506T0710Z_a.json";
+    let name =
+        "AWSLogs/123456789012/CloudTrail/eu-west-1/2024/05/06/123456789012_CloudTrail_eu-west-1_20240506T0710Z_a.json";
     let mut keys = Vec::new();
     read(record("1").as_bytes(), name, None, &Limits::default(), &mut |found| {
         if let Found::Record(r) = found {
