@@ -17,8 +17,8 @@ pub(crate) use fields::{partition, path, text, text_at};
 pub use principal::principal;
 pub use targets::targets;
 
-/// What stands for the account when nothing tells it.
-pub const UNKNOWN_ACCOUNT: &str = "unknown";
+/// What stands for an account or service that nothing tells.
+pub const UNKNOWN: &str = "unknown";
 
 /// Why a record makes no event.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +59,7 @@ pub fn account<'a>(value: &'a Value, envelope: &'a Envelope) -> &'a str {
         .or(envelope.key.account.as_deref())
         .or_else(|| text_at(value, &["userIdentity", "accountId"]).filter(|a| is_account(a)))
         .or_else(|| envelope.owner.as_deref().filter(|a| is_account(a)))
-        .unwrap_or(UNKNOWN_ACCOUNT)
+        .unwrap_or(UNKNOWN)
 }
 
 /// `awsRegion`, else the envelope's or the key's Region.
@@ -132,7 +132,7 @@ pub fn normalise(record: &Record<'_>, provenance: Provenance) -> Result<Event, N
         principal: principal(value, &account, region.as_deref()),
         account,
         action: Action {
-            service: text(value, "eventSource").unwrap_or(UNKNOWN_ACCOUNT).to_owned(),
+            service: text(value, "eventSource").unwrap_or(UNKNOWN).to_owned(),
             name: text(value, "eventName").unwrap_or_default().to_owned(),
             read_only: fields::boolean(value, "readOnly"),
         },

@@ -186,7 +186,12 @@ impl Item<'_> {
             return Ok(());
         }
         if !looks_like_json(text) {
-            return Err("the text it wraps is not JSON".to_owned());
+            if self.value.get("CloudTrailEvent").is_some() {
+                return Err("its CloudTrailEvent is not JSON".to_owned());
+            }
+            // Any program's log lines have a message.
+            (out.sink)(Found::Unknown { kind: kind_of(&self.value) });
+            return Ok(());
         }
         let time = ["timestamp", "EventTime", "Timestamp"].iter().find_map(|k| time_of(self.value.get(*k)));
         let mut envelope = envelope.clone();
@@ -198,9 +203,10 @@ impl Item<'_> {
     }
 }
 
-/// Whether text may hold an object or an array.
+/// Whether text may hold objects: one, or an array that begins with one, an array or a string (`[INFO]` does not).
 pub(super) fn looks_like_json(text: &str) -> bool {
-    text.trim_start().starts_with(['{', '['])
+    let text = text.trim_start();
+    text.starts_with('{') || text.strip_prefix('[').is_some_and(|t| t.trim_start().starts_with(['{', '[', '"']))
 }
 
 /// Reads the head of a wrapping, up to the member that holds the records: what it adds to the envelope, and

@@ -135,6 +135,15 @@ fn messages_of_sns_and_sqs_in_each_other() {
 }
 
 #[test]
+fn log_lines_of_other_programs_are_no_mistake() {
+    let found = seen("{\"level\":\"info\",\"message\":\"started\"}\n{\"message\":\"[INFO] started\"}\n");
+    assert_eq!(found.unknown, ["unrecognised", "unrecognised"]);
+    assert!(found.malformed.is_empty(), "{:?}", found.malformed);
+    let lookup = seen(r#"{"Events":[{"CloudTrailEvent":"gone"}]}"#);
+    assert_eq!(lookup.malformed, ["line 1, byte 11: its CloudTrailEvent is not JSON"]);
+}
+
+#[test]
 fn texts_wrapped_too_often_are_malformed() {
     let mut text = record("1");
     for _ in 0..9 {
