@@ -28,6 +28,7 @@ pub(crate) struct Counters {
 
 /// What one event adds.
 #[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools, reason = "four independent facts of one event")]
 pub(crate) struct Tick {
     pub(crate) at: i64,
     pub(crate) error: bool,

@@ -38,7 +38,8 @@ pub(crate) fn roc_auc(attack: &[f64], ordinary: &[f64]) -> f64 {
     while at < all.len() {
         let ties = all[at..].iter().take_while(|(s, _)| s.total_cmp(&all[at].0).is_eq()).count();
         let attacks = all[at..at + ties].iter().filter(|(_, is)| *is).count();
-        ranks += (at as f64 + (ties as f64 + 1.0) / 2.0) * attacks as f64;
+        // Tied scores share the mean of their ranks.
+        ranks += f64::midpoint(at as f64 + 1.0, (at + ties) as f64) * attacks as f64;
         at += ties;
     }
     let (n, m) = (attack.len() as f64, ordinary.len() as f64);

@@ -19,6 +19,7 @@ pub mod train;
 #[cfg(test)]
 mod evaluation;
 #[cfg(test)]
+#[allow(unreachable_pub, reason = "shared with the example that writes the model's files")]
 mod simulated;
 #[cfg(test)]
 mod tests;

@@ -5,11 +5,12 @@
 //!
 //! Source: ONNX operator documentation, `ai.onnx.ml.TreeEnsembleRegressor`, version 3.
 
+#[allow(clippy::wildcard_imports, reason = "tract's internal prelude, which its macros expect whole")]
+use tract_onnx::tract_hir::internal::*;
 use tract_onnx::{
     model::ParsingContext,
     pb::{AttributeProto, NodeProto},
     tract_core::{as_op, op_as_typed_op, op_out_of_plan},
-    tract_hir::internal::*,
 };
 
 /// A model that tract can read, with this operator known.
@@ -66,14 +67,15 @@ fn parse(_: &ParsingContext, node: &NodeProto) -> TractResult<(Box<dyn Inference
     let mut roots: Vec<u32> = Vec::new();
     let mut width = 0;
     for i in 0..count {
+        let here = u32::try_from(i)?;
         if i == 0 || trees[i] != trees[i - 1] {
-            ensure!(trees[i] == roots.len() as i64, "trees are not numbered in order");
-            roots.push(i as u32);
+            ensure!(trees[i] == i64::try_from(roots.len())?, "trees are not numbered in order");
+            roots.push(here);
         }
-        let root = *roots.last().context("a tree has begun")?;
-        ensure!(ids[i] == i64::from(i as u32 - root), "nodes are not numbered in order");
+        let root = *roots.last().context("no tree has begun")?;
+        ensure!(ids[i] == i64::from(here - root), "nodes are not numbered in order");
         let child = |id: i64| -> TractResult<u32> {
-            let at = u32::try_from(id)? + root;
+            let at = u32::try_from(id)?.checked_add(root).context("a child is out of range")?;
             ensure!(
                 at as usize > i && (at as usize) < count && trees[at as usize] == trees[i],
                 "bad child of node {i}"
@@ -102,7 +104,7 @@ fn set_leaves(node: &NodeProto, nodes: &mut [Flat], roots: &[u32]) -> TractResul
     ensure!(ids.len() == trees.len() && ids.len() == weights.len(), "leaf attributes differ in length");
     for ((id, tree), weight) in ids.iter().zip(trees).zip(weights) {
         let root = roots.get(usize::try_from(*tree)?).context("a leaf names no tree")?;
-        let at = *root as usize + usize::try_from(*id)?;
+        let at = usize::try_from(*id)?.checked_add(*root as usize).context("a leaf is out of range")?;
         let leaf = nodes.get_mut(at).filter(|n| n.feature == LEAF).context("a leaf names no leaf")?;
         leaf.value += weight;
     }
@@ -149,13 +151,14 @@ impl EvalOp for Trees {
     fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let rows = inputs[0].to_plain_array_view::<f32>()?.into_dimensionality::<tract_ndarray::Ix2>()?;
         ensure!(rows.ncols() >= self.width, "rows have {} columns, the trees need {}", rows.ncols(), self.width);
-        let sums: Vec<f32> = rows.outer_iter().map(|row| self.roots.iter().map(|r| self.walk(*r, row)).sum()).collect();
+        let sums: Vec<f32> =
+            rows.outer_iter().map(|row| self.roots.iter().map(|r| self.walk(*r, &row)).sum()).collect();
         Ok(tvec!(tensor1(&sums).into_shape(&[sums.len(), 1])?.into_tvalue()))
     }
 }
 
 impl Trees {
-    fn walk(&self, root: u32, row: tract_ndarray::ArrayView1<f32>) -> f32 {
+    fn walk(&self, root: u32, row: &tract_ndarray::ArrayView1<f32>) -> f32 {
         let mut at = self.nodes[root as usize];
         while at.feature != LEAF {
             let next = if row[at.feature as usize] <= at.value { at.left } else { at.right };
