@@ -32,6 +32,9 @@ pub enum ApiError {
     /// 409: the thing changed meanwhile, or is not in a state that allows this.
     #[error("{0}")]
     Conflict(String),
+    /// 404: there is no page.
+    #[error("this binary was built without the web page: run make build")]
+    NoPage,
     /// 405; the router adds the methods that there are.
     #[error("this path does not take this method")]
     MethodNotAllowed,
@@ -66,7 +69,7 @@ impl ApiError {
             Self::PasswordChangeRequired => {
                 (StatusCode::FORBIDDEN, "password-change-required", "Password change required")
             }
-            Self::NotFound(_) => (StatusCode::NOT_FOUND, "not-found", "Not found"),
+            Self::NotFound(_) | Self::NoPage => (StatusCode::NOT_FOUND, "not-found", "Not found"),
             Self::Conflict(_) => (StatusCode::CONFLICT, "conflict", "Conflict"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed"),
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Too large"),
@@ -100,6 +103,7 @@ impl From<sentinel_search::SearchError> for ApiError {
 }
 
 /// The answer when a handler panicked: the same as for every failure of ours.
+#[allow(clippy::needless_pass_by_value, reason = "what the layer hands over")]
 pub(crate) fn panicked(panic: Box<dyn std::any::Any + Send + 'static>) -> Response {
     let text =
         panic.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
@@ -139,5 +143,36 @@ impl IntoResponse for ApiError {
             _ => {}
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+
+    async fn told(response: Response) -> (u16, String) {
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_failure_of_ours_is_told_as_an_id_alone() {
+        let secret = "disk /secret/path is full";
+        let (status, text) = told(ApiError::internal(std::io::Error::other(secret)).into_response()).await;
+        assert_eq!(status, 500);
+        assert!(!text.contains("secret") && text.contains("Error id"), "{text}");
+        let panic = std::panic::catch_unwind(|| panic!("secret {}", 1)).unwrap_err();
+        let (status, text) = told(panicked(panic)).await;
+        assert_eq!(status, 500);
+        assert!(!text.contains("secret") && text.contains("/problems/internal"), "{text}");
+    }
+
+    #[test]
+    fn what_to_wait_for_is_told() {
+        let header = |e: ApiError, name| e.into_response().headers().get(name).unwrap().to_str().unwrap().to_owned();
+        assert_eq!(header(ApiError::LockedOut(15), header::RETRY_AFTER), "15");
+        assert_eq!(header(ApiError::Busy, header::RETRY_AFTER), "1");
     }
 }

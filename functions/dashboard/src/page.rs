@@ -1,7 +1,7 @@
 //! The web page, embedded in the binary: built from `web/` into `web/dist` before the crate is compiled.
 
 use axum::{
-    http::{HeaderValue, Method, StatusCode, Uri, header},
+    http::{HeaderValue, Method, Uri, header},
     response::{IntoResponse, Response},
 };
 use rust_embed::RustEmbed;
@@ -29,13 +29,14 @@ pub(crate) async fn serve(method: Method, uri: Uri) -> Response {
         _ => ("index.html", Page::get("index.html")),
     };
     let Some(file) = file else {
-        return (StatusCode::NOT_FOUND, "This binary was built without the web page: run make build.\n")
-            .into_response();
+        return ApiError::NoPage.into_response();
     };
     // Vite names assets by their content, so they never change; the page itself names them and must be fresh.
     let cache = if name.starts_with("assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
     let mime = mime_guess::from_path(name).first_or_octet_stream();
-    let mime = HeaderValue::from_str(mime.as_ref()).unwrap_or(HeaderValue::from_static("application/octet-stream"));
+    let charset = if mime.type_() == "text" { "; charset=utf-8" } else { "" };
+    let mime = HeaderValue::from_str(&format!("{mime}{charset}"));
+    let mime = mime.unwrap_or(HeaderValue::from_static("application/octet-stream"));
     ([(header::CONTENT_TYPE, mime), (header::CACHE_CONTROL, HeaderValue::from_static(cache))], file.data)
         .into_response()
 }

@@ -71,6 +71,7 @@ struct Detail<'a> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+#[allow(clippy::option_option, reason = "absent, null and a value are three things here")]
 pub(super) struct Change {
     state: Option<AlertState>,
     /// Absent: as it is; null: none.

@@ -27,7 +27,7 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// What became of a body.
 #[derive(Serialize)]
-pub(super) struct Accepted {
+pub(super) struct Counts {
     records: u64,
     accepted: u64,
     duplicates: u64,
@@ -39,7 +39,7 @@ pub(super) struct Accepted {
     set_aside: u64,
 }
 
-impl From<Report> for Accepted {
+impl From<Report> for Counts {
     fn from(r: Report) -> Self {
         Self {
             records: r.records,
@@ -73,7 +73,7 @@ pub(super) async fn accept(
     State(app): State<Arc<Dashboard>>,
     caller: Caller,
     request: Request,
-) -> Result<(StatusCode, Json<Accepted>), ApiError> {
+) -> Result<(StatusCode, Json<Counts>), ApiError> {
     let gzip = is_gzip(request.headers())?;
     let body = read_body(request, LARGEST_BODY_BYTES).await?;
     if body.is_empty() {

@@ -110,7 +110,7 @@ pub(super) async fn read_body(request: Request, most: usize) -> Result<Vec<u8>, 
     let drained = tokio::time::timeout(DRAINED_FOR, async {
         let mut thrown_away = 0;
         while let Some(Ok(frame)) = body.frame().await {
-            thrown_away += frame.data_ref().map_or(0, |d| d.len());
+            thrown_away += frame.data_ref().map_or(0, axum::body::Bytes::len);
             if thrown_away > DRAINED_BYTES {
                 break;
             }
