@@ -58,8 +58,8 @@ impl Responses {
     /// The write that records a call of ours before it is made.
     pub fn record_own_call(account: &str, call: &OwnCall) -> Result<Write, TableError> {
         let sk = format!("{}#{}#{}", sortable(call.at), call.response_id, call.attempt);
-        let put = Put::new(Key::new(own_pk(account), sk), call)?
-            .expiring(Some(time::plus_seconds(call.at, KEPT_SECONDS)));
+        let put =
+            Put::new(Key::new(own_pk(account), sk), call)?.expiring(Some(time::plus_seconds(call.at, KEPT_SECONDS)));
         Ok(Write::Put(put))
     }
 
@@ -147,9 +147,8 @@ impl OwnActivity {
         let mut writes = Vec::new();
         if call.writes && call.event_id.is_none() {
             call.event_id = Some(member.event.id.clone());
-            let put = Put::new(item.key.clone(), &call)?
-                .when(Condition::Version(item.version))
-                .expiring(item.expires_at);
+            let put =
+                Put::new(item.key.clone(), &call)?.when(Condition::Version(item.version)).expiring(item.expires_at);
             writes.push(Write::Put(put));
         }
         let Some(stored) = self.responses.table.get(&response_key(account, &call.response_id)).await? else {
