@@ -5,6 +5,10 @@
 //! ([`onnx`]), and run by tract with one operator of ours ([`op`]); [`runner`] checks the file against its
 //! manifest before it counts. A trained model is part of this crate, so that a deployment has one from the
 //! first event on.
+//!
+//! What it cannot see: identities without a past. A user or session that an intruder has just made is judged
+//! as an average colleague, and scores low; rules and lineage follow it instead. And it was trained on simulated
+//! activity: how many false alerts a real account gives is to be measured there.
 
 pub mod baselines;
 pub mod forest;
