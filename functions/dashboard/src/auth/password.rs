@@ -17,15 +17,18 @@ pub const MIN_LENGTH: usize = 15;
 /// Longest, so that hashing stays cheap to refuse.
 pub const MAX_LENGTH: usize = 256;
 /// How long a hash may wait for its turn.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The hash of a random password that nobody knows, at the cost that [`hash`] has. Checked when there is no
 /// user, so that the time taken does not tell which users exist.
 const NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRmb3Jub29uZQ$v0dRr5yNgeOBqHYq1m3L2kJoTgQZbQ0pR9nWc2c1M7s";
 
 /// Half of the processors hash at the same time, at least one.
-static TURNS: LazyLock<Semaphore> =
-    LazyLock::new(|| Semaphore::new(std::thread::available_parallelism().map_or(1, |n| (n.get() / 2).max(1))));
+static TURNS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(at_once()));
+
+fn at_once() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| (n.get() / 2).max(1))
+}
 
 /// What can go wrong with a password.
 #[derive(Debug, thiserror::Error)]
@@ -147,6 +150,18 @@ mod tests {
         assert!(matches!(hash("x".repeat(257)).await, Err(PasswordError::Length)));
         // Characters count, not bytes.
         assert!(check_length(&"ä".repeat(256)).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_is_turned_away_after_a_while() {
+        let mut all = Vec::new();
+        for _ in 0..at_once() {
+            all.push(TURNS.acquire().await.unwrap());
+        }
+        assert!(matches!(turn().await, Err(PasswordError::Busy)));
+        assert!(matches!(hash("correct horse battery".into()).await, Err(PasswordError::Busy)));
+        drop(all);
+        assert!(turn().await.is_ok());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use axum::{
     extract::State,
     http::{HeaderName, header},
 };
-use sentinel_model::{AlertState, Level, Provenance, Timestamp, Verdict, alert::AlertView};
+use sentinel_model::{AlertState, EventRef, Level, Provenance, Timestamp, Verdict, alert::AlertView};
 use sentinel_search::{DocumentKind, SearchQuery};
 use sentinel_state::alerts::{ListAlerts, StoredAlert, Triage, TriageChange, TriageUpdate};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -150,7 +150,7 @@ async fn find(app: &Dashboard, id: &str) -> Result<(StoredAlert, Triage), ApiErr
 
 async fn detail(app: &Dashboard, stored: &StoredAlert, triage: &Triage) -> Result<JsonText, ApiError> {
     let alert = &stored.alert;
-    let ids = alert.first_events.iter().take(SHOWN_RECORDS).map(|e| e.id.clone()).collect();
+    let ids = alert.first_events.iter().take(SHOWN_RECORDS).map(EventRef::document_id).collect();
     json(&Detail {
         row: Row::new(stored, triage),
         note: triage.note.as_deref(),

@@ -26,6 +26,18 @@ async fn a_new_user_logs_in_and_must_change_the_password() {
 }
 
 #[tokio::test]
+async fn a_long_list_of_users_is_whole() {
+    let world = World::new().await;
+    for n in 0..450 {
+        world.user(&format!("user-{n:03}"), Role::Viewer).await;
+    }
+    let admin = world.session("root", Role::Admin).await;
+    let listed = world.get("/api/v1/users", &admin).await.is(200).json();
+    let names: Vec<_> = listed["items"].as_array().unwrap().iter().map(|u| u["username"].as_str().unwrap()).collect();
+    assert_eq!((names.len(), names[1], names[450]), (451, "user-000", "user-449"));
+}
+
+#[tokio::test]
 async fn users_that_cannot_be_are_refused() {
     let world = World::new().await;
     let admin = world.session("root", Role::Admin).await;
