@@ -23,6 +23,8 @@ use crate::{
 
 /// Pause between two rounds of forgetting what has expired.
 const CLEANING: Duration = Duration::from_secs(3600);
+/// Pause between two looks for responses that got stuck.
+const RESUMING: Duration = Duration::from_secs(60);
 /// Pause between two looks at the operators' rules.
 const RULES: Duration = Duration::from_secs(30);
 
@@ -42,6 +44,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<()> {
     let mut tasks = JoinSet::new();
     pipeline.start(&mut tasks, &stop);
     tasks.spawn(clean(Arc::clone(&pipeline), config.clone(), stop.clone()));
+    tasks.spawn(resume(Arc::clone(&pipeline), stop.clone()));
     tasks.spawn(reload_rules(Arc::clone(&pipeline), stop.clone()));
     let inbox = args.watch.unwrap_or_else(|| args.data.join("inbox"));
     let watcher = Watch::new(
@@ -140,6 +143,24 @@ async fn clean_once(pipeline: &Pipeline, config: &Config) -> Result<()> {
     search.forget_before(DocumentKind::Event, days_ago(config.ingest.search_days)).await?;
     pipeline.database.purge().await?;
     Ok(())
+}
+
+/// Takes up, now and every minute, responses that are not at their end and have no message on its way.
+async fn resume(pipeline: Arc<Pipeline>, mut stop: watch::Receiver<bool>) {
+    while !*stop.borrow() {
+        match pipeline.respond.resume_open().await {
+            Ok(0) => {}
+            Ok(resumed) => tracing::info!(resumed, "responses taken up again"),
+            Err(e) => {
+                sentinel_telemetry::error("respond");
+                tracing::error!(error = %e, "open responses could not be looked for; it is tried again");
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(RESUMING) => {}
+            _ = stop.changed() => {}
+        }
+    }
 }
 
 /// Takes over changed operators' rules. A set that cannot be loaded leaves the one in force.

@@ -14,7 +14,7 @@ use sentinel_durable::{
     codec::{self, CodecError},
     queue::{MAX_BATCH, MAX_BODY_BYTES},
 };
-use sentinel_model::{Channel, Event, Timestamp, hash, message::EventBatch, time};
+use sentinel_model::{Channel, Event, EventRef, Timestamp, hash, message::EventBatch, time};
 use sentinel_search::{Document, DocumentKind, SearchError, SearchIndex};
 use sentinel_telemetry::metrics;
 
@@ -177,14 +177,13 @@ fn correlation_id(events: &[Event]) -> String {
     hash::derived_id("co-", &parts)
 }
 
-/// Search documents: found by event id; the second content of an id has the content's hash behind it.
+/// Search documents, one for each content of an id.
 fn documents(events: &[Event]) -> Result<Vec<Document>, serde_json::Error> {
-    let mut ids = std::collections::HashSet::new();
     let document = |event: &Event| {
-        let first = ids.insert(event.id.clone());
+        let member = EventRef { time: event.time, id: event.id.clone(), content: event.content };
         Ok(Document {
             kind: DocumentKind::Event,
-            id: if first { event.id.clone() } else { format!("{}#{:016x}", event.id, event.content) },
+            id: member.document_id(),
             time: event.time,
             account: event.account.clone(),
             principal: event.principal.id.clone(),

@@ -72,6 +72,12 @@ pub struct EventRef {
 }
 
 impl EventRef {
+    /// Id of the event's document in the search index: with its content, so that a forged record under the
+    /// same id cannot take the place of the one that raised an alert.
+    pub fn document_id(&self) -> String {
+        format!("{}#{:016x}", self.id, self.content)
+    }
+
     /// A short key for membership sets.
     pub fn member_key(&self) -> u128 {
         hash::hash_128(format!("{}\u{0}{}", self.id, self.content).as_bytes())

@@ -183,8 +183,9 @@ async fn events_are_archived_indexed_and_queued() {
     assert_eq!(batches[0].events[0].provenance[0].received_at, b.clock.now());
     let query = SearchQuery { words: "ListUsers 192.0.2.7".into(), limit: 10, ..SearchQuery::default() };
     let found = b.ports.search.search(query).await.unwrap().documents;
-    assert_eq!(found.iter().map(|d| d.id.as_str()).collect::<Vec<_>>(), ["2"]);
+    assert_eq!(found.len(), 1);
     let shown: Event = serde_json::from_str(&found[0].body).unwrap();
+    assert_eq!(shown.id, "2");
     assert_eq!(shown.raw.text(), record("2", "ListUsers"));
 }
 
