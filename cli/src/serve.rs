@@ -8,11 +8,7 @@ use sentinel_durable::{Clock, SystemClock};
 use sentinel_model::time;
 use sentinel_search::DocumentKind;
 use sentinel_telemetry::{LogFormat, Metrics};
-use tokio::{
-    net::TcpListener,
-    sync::watch,
-    task::JoinSet,
-};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
     args::{AccountPort, ServeArgs},

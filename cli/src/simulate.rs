@@ -13,8 +13,13 @@ pub(crate) fn simulate(args: &SimulateArgs) -> Result<()> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     if args.attack {
         let end = time::plus_seconds(args.start, i64::from(args.days) * 86_400);
-        let options =
-            ScenarioOptions { seed: args.seed, people: args.people, days: args.days, end, ..ScenarioOptions::default() };
+        let options = ScenarioOptions {
+            seed: args.seed,
+            people: args.people,
+            days: args.days,
+            end,
+            ..ScenarioOptions::default()
+        };
         for record in day_with_attack(&options).records {
             serde_json::to_writer(&mut out, &record)?;
             out.write_all(b"\n")?;

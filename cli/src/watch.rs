@@ -49,7 +49,12 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Watches `folder`, which is made when it is not there.
-    pub(crate) fn new(folder: PathBuf, ingest: Arc<Ingest>, table: Arc<dyn Table>, clock: Arc<dyn Clock>) -> Result<Self> {
+    pub(crate) fn new(
+        folder: PathBuf,
+        ingest: Arc<Ingest>,
+        table: Arc<dyn Table>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
         std::fs::create_dir_all(&folder).with_context(|| format!("making the watched folder {}", folder.display()))?;
         Ok(Self { folder, ingest, table, clock, seen: HashMap::new() })
     }

@@ -17,13 +17,8 @@ pub(crate) fn sentinel() -> Command {
 /// Runs the binary with standard input.
 pub(crate) fn run(args: &[&str], stdin: &[u8]) -> Output {
     use std::io::Write as _;
-    let mut child = sentinel()
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        sentinel().args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // A scan that refuses its arguments does not read.
     let _ = child.stdin.take().unwrap().write_all(stdin);
     child.wait_with_output().unwrap()

@@ -14,10 +14,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use sentinel_detect::{
-    Builder, Config, LoadOptions, LoadReport, RuleIndex, RuleSet, Scorer,
-    models::ModelScorer,
-};
+use sentinel_detect::{Builder, Config, LoadOptions, LoadReport, RuleIndex, RuleSet, Scorer, models::ModelScorer};
 use sentinel_enrich::{Accumulator, IndicatorList, incident};
 use sentinel_ingest::{Found, Limits, Record, Seen, Sight, identity, lineage, normalise};
 use sentinel_model::{Channel, Event, LineageEdge, Provenance, Timestamp};
@@ -268,4 +265,3 @@ fn event_name(record: &sonic_rs::Value) -> &str {
     use sonic_rs::JsonValueTrait as _;
     record.get("eventName").and_then(|n| n.as_str()).unwrap_or_default()
 }
-

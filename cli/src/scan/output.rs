@@ -18,7 +18,8 @@ pub(crate) fn alerts(out: &mut impl Write, format: Format, alerts: &[&Alert]) ->
             Ok(())
         }
         Format::Table => {
-            let mut table = new_table(["Level", "Score", "First event", "Alert", "Principal", "Account", "Source", "Events"]);
+            let mut table =
+                new_table(["Level", "Score", "First event", "Alert", "Principal", "Account", "Source", "Events"]);
             for a in alerts {
                 table.add_row([
                     a.level.to_string(),
@@ -79,7 +80,10 @@ pub(crate) fn clean(text: &str) -> String {
 /// A table that fits its terminal.
 pub(crate) fn new_table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    table
+        .load_preset(presets::UTF8_HORIZONTAL_ONLY)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(header);
     table
 }
 

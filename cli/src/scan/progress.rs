@@ -12,8 +12,9 @@ impl Progress {
     pub(crate) fn new(files: usize) -> Self {
         let bar = ProgressBar::new(files as u64);
         // The template is a constant and right; were it not, the default style would do.
-        let style = ProgressStyle::with_template("{spinner} {pos}/{len} files  {prefix} records  {elapsed}  {wide_msg}")
-            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style =
+            ProgressStyle::with_template("{spinner} {pos}/{len} files  {prefix} records  {elapsed}  {wide_msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style);
         bar.enable_steady_tick(Duration::from_millis(200));
         Self(bar)
