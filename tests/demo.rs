@@ -1,5 +1,7 @@
 //! `sentinel demo`: the attack is replayed, the stolen key contained, nothing else touched.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::run;

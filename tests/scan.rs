@@ -1,5 +1,7 @@
 //! `sentinel scan` as its users run it: real files in, alerts, summary and exit status out.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::{io::Write as _, path::PathBuf};
@@ -234,7 +236,7 @@ fn the_corpus_is_read_whole_and_twice_is_as_once() {
 #[test]
 fn a_record_without_an_id_is_known_again_by_its_content() {
     let folder = tempfile::tempdir().unwrap();
-    let mut event = record("x", "2026-03-02T10:15:00Z", "iam.amazonaws.com", "DeleteUser", json!({"userName": "bob"}));
+    let mut event = record("x", "2026-03-02T10:15:00Z", "iam.amazonaws.com", "DeleteUser", &json!({"userName": "bob"}));
     event.as_object_mut().unwrap().remove("eventID");
     write(folder.path(), "log.json", json!([event, event]).to_string());
     let (_, summary) = scan(&[folder.path().to_str().unwrap()]);

@@ -38,7 +38,7 @@ pub(crate) fn scan(args: &[&str]) -> (Vec<Value>, Value) {
 }
 
 /// A record of an IAM user's call.
-pub(crate) fn record(id: &str, time: &str, source: &str, name: &str, parameters: Value) -> Value {
+pub(crate) fn record(id: &str, time: &str, source: &str, name: &str, parameters: &Value) -> Value {
     json!({
         "eventVersion": "1.11",
         "userIdentity": {
@@ -70,7 +70,7 @@ pub(crate) fn record(id: &str, time: &str, source: &str, name: &str, parameters:
 /// A record that our rules take for an attack: the trail is stopped.
 pub(crate) fn stop_logging(id: &str, time: &str) -> Value {
     let parameters = json!({"name": "arn:aws:cloudtrail:us-east-1:111122223333:trail/main"});
-    record(id, time, "cloudtrail.amazonaws.com", "StopLogging", parameters)
+    record(id, time, "cloudtrail.amazonaws.com", "StopLogging", &parameters)
 }
 
 /// Writes a text into a folder.
