@@ -121,7 +121,7 @@ fn standard_input_is_read_for_a_dash() {
     let event = stop_logging("e0000000-0000-4000-8000-000000000001", "2026-03-02T10:15:00Z");
     let output = run(&["scan", "--format", "ndjson", "-"], &gzip(event.to_string().as_bytes()));
     assert!(output.status.success());
-    assert_eq!(output.stdout.iter().filter(|b| **b == b'\n').count(), 1);
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 1);
     assert!(String::from_utf8_lossy(&output.stderr).contains("records      1"));
 }
 
@@ -135,7 +135,7 @@ fn what_cannot_be_read_is_told_by_exit_status_and_the_rest_is_read() {
     write(folder.path(), "cut.json.gz", cut);
     let output = run(&["scan", "--format", "ndjson", folder.path().to_str().unwrap(), "/does/not/exist"], b"");
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(output.stdout.iter().filter(|b| **b == b'\n').count(), 1);
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 1);
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(told.contains("/does/not/exist") && told.contains("cut.json.gz"), "{told}");
 }

@@ -153,7 +153,7 @@ pub(crate) struct RespondArgs {
 pub(crate) enum RespondAction {
     /// List responses, newest first.
     List {
-        /// Only those in this state, e.g. awaiting_approval.
+        /// Only those in this state, e.g. `awaiting_approval`.
         #[arg(long)]
         state: Option<String>,
         /// How they are printed.

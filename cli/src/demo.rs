@@ -42,7 +42,7 @@ const DELAY_SECONDS: i64 = 5;
 /// Records handed to ingest at once.
 const CHUNK: usize = 500;
 /// How long the demonstration waits for respond to come to rest.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// What the demonstration found, for its last lines and its exit status.
 struct Outcome {

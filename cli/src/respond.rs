@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// How long a decision is followed before the command ends and leaves the rest to `serve`.
-const FOLLOW: Duration = Duration::from_secs(60);
+const FOLLOW: Duration = Duration::from_mins(1);
 const LISTED: usize = 200;
 
 /// Carries out a command.

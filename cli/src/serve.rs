@@ -18,9 +18,9 @@ use crate::{
 };
 
 /// Pause between two rounds of forgetting what has expired.
-const CLEANING: Duration = Duration::from_secs(3600);
+const CLEANING: Duration = Duration::from_hours(1);
 /// Pause between two looks for responses that got stuck.
-const RESUMING: Duration = Duration::from_secs(60);
+const RESUMING: Duration = Duration::from_mins(1);
 /// Pause between two looks at the operators' rules.
 const RULES: Duration = Duration::from_secs(30);
 

@@ -81,6 +81,7 @@ impl Summary {
         let mut line = |text: std::fmt::Arguments<'_>| {
             let _ = writeln!(out, "{text}");
         };
+        #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
         let rate = if self.seconds > 0.0 { self.records as f64 / self.seconds } else { 0.0 };
         line(format_args!("files        {}", self.files));
         line(format_args!("records      {} ({rate:.0} per second, {:.2} s)", self.records, self.seconds));
