@@ -5,7 +5,8 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-TOOLS := $(CURDIR)/.tools
+# Outside the checkout, so that a clean one finds them again.
+TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/cloudsentinel/tools
 WEB := functions/dashboard/web
 WEB_SOURCES := $(shell find $(WEB)/src $(WEB)/index.html $(WEB)/package.json $(WEB)/vite.config.ts 2>/dev/null)
 ADDR ?= 127.0.0.1:8080
