@@ -4,12 +4,12 @@
 //! call did is written after it. A step that is resumed between the two first reads what is, and only calls
 //! again when the earlier call did not take.
 
-use sentinel_model::response::{ActionKind, Mode, ResponseState};
+use sentinel_model::response::{ActionKind, Mode, Response, ResponseState};
 use sentinel_model::time;
 use sentinel_state::responses::{OwnCall, Responses, StoredResponse};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::actions::{self, Action, READ_OPERATIONS};
+use crate::actions::{self, Action, READ_OPERATIONS, Target};
 use crate::decide;
 use crate::guardrails::{self, Decision, Facts, Verdict};
 use crate::iam::{IamError, KeyOwner};
@@ -44,6 +44,22 @@ impl Respond {
         access_key_id: &str,
         response_id: &str,
     ) -> Result<Result<Option<KeyOwner>, IamError>, WorkError> {
+        self.record_reading(account, access_key_id, response_id).await?;
+        Ok(self.ports.iam.key_owner(account, access_key_id).await)
+    }
+
+    /// Reads what an action is about, after recording that we are about to.
+    pub(crate) async fn read_state(
+        &self,
+        response: &Response,
+        action: &dyn Action,
+        target: &Target,
+    ) -> Result<Result<Option<Value>, IamError>, WorkError> {
+        self.record_reading(&response.account, &response.access_key_id, &response.response_id).await?;
+        Ok(action.read(self.ports.iam.as_ref(), target).await)
+    }
+
+    async fn record_reading(&self, account: &str, access_key_id: &str, response_id: &str) -> Result<(), WorkError> {
         let call = OwnCall {
             response_id: response_id.to_owned(),
             access_key_id: access_key_id.to_owned(),
@@ -56,7 +72,7 @@ impl Respond {
         if self.ports.iam.is_connected() {
             self.table().write(vec![Responses::record_own_call(account, &call)?]).await?;
         }
-        Ok(self.ports.iam.key_owner(account, access_key_id).await)
+        Ok(())
     }
 
     pub(crate) fn decide(
@@ -94,7 +110,7 @@ impl Respond {
         let Some(target) = target(&stored.response) else {
             return self.end(stored, ResponseState::Failed, "snapshot", "The key's owner is not known.").await;
         };
-        let seen = match action.read(self.ports.iam.as_ref(), &target).await {
+        let seen = match self.read_state(&stored.response, action, &target).await? {
             Ok(Some(seen)) => seen,
             Ok(None) => {
                 return self.end(stored, ResponseState::Refused, "snapshot", "The key does not exist any more.").await;
@@ -224,7 +240,7 @@ impl Respond {
         if let Some(due) = self.spreading(stored) {
             return Ok(Next::At(due));
         }
-        match action.read(self.ports.iam.as_ref(), &target).await {
+        match self.read_state(&stored.response, action, &target).await? {
             Ok(Some(seen)) if action.in_force(&seen) => {
                 return self.called(stored, "The call that was intended had been made: it is in force.".into()).await;
             }
@@ -260,7 +276,7 @@ impl Respond {
         if let Some(due) = self.next_read(stored) {
             return Ok(Next::At(due));
         }
-        let seen = match action.read(self.ports.iam.as_ref(), &target).await {
+        let seen = match self.read_state(&stored.response, action, &target).await? {
             Ok(Some(seen)) => seen,
             Ok(None) => {
                 stored.response.verification = Some(json!({ "status": "Deleted" }));

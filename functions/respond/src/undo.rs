@@ -23,7 +23,7 @@ impl Respond {
         {
             return Ok(next);
         }
-        let seen = match action.read(self.ports.iam.as_ref(), &target).await {
+        let seen = match self.read_state(&stored.response, action, &target).await? {
             Ok(Some(seen)) => seen,
             Ok(None) => return self.blocked(stored, "Somebody deleted the key since.").await,
             Err(e) => return self.iam_failed(stored, "undo", &e).await,
@@ -96,7 +96,7 @@ impl Respond {
         if let Some(due) = self.next_read(stored) {
             return Ok(Next::At(due));
         }
-        let seen = match action.read(self.ports.iam.as_ref(), target).await {
+        let seen = match self.read_state(&stored.response, action, target).await? {
             Ok(Some(seen)) => seen,
             Ok(None) => return self.blocked(stored, "Somebody deleted the key meanwhile.").await,
             Err(e) => return self.iam_failed(stored, "verify", &e).await,

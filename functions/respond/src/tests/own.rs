@@ -1,6 +1,6 @@
 //! Own-action suppression: ours only when the issuer is our role and a recorded call vouches for the event.
 
-use sentinel_model::response::ResponseState;
+use sentinel_model::response::{Mode, ResponseState};
 use sentinel_model::{EventRef, Member, Timestamp, time};
 use sentinel_state::responses::OwnActivity;
 
@@ -85,4 +85,18 @@ async fn reads_that_planning_makes_are_ours_too() {
         member.action = action.into();
         assert!(own.is_ours(ACCOUNT, &member).await.unwrap(), "{action}");
     }
+}
+
+#[tokio::test]
+async fn a_reading_back_long_after_planning_is_ours_too() {
+    let world = World::new(Mode::Automatic).await;
+    world.raise(alert("al-1")).await;
+    world.round().await;
+    // As when the process stood still between the call and its verification.
+    world.clock.advance(3600);
+    world.pass(60).await;
+    assert_eq!(world.response().await.state, ResponseState::Contained);
+    let mut member = event("read-late", time::plus_seconds(START.parse().unwrap(), 3600));
+    member.action = "ListAccessKeys".into();
+    assert!(activity(&world).is_ours(ACCOUNT, &member).await.unwrap());
 }
