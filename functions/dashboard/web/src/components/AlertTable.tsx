@@ -1,7 +1,8 @@
-// Alerts as rows: the sentence that explains each stands right under its
+// Alerts as rows: the sentence that says what happened stands right under the
 // title, because that is what decides whether to open it.
 
 import type { Alert } from "../api/types";
+import { gist } from "../lib/gist";
 import { href } from "../lib/router";
 import { AlertStateBadge, LevelBadge } from "./Badges";
 import { Place, Principal } from "./Principal";
@@ -28,7 +29,7 @@ const COLUMNS: Column<Alert>[] = [
         <a className="row-title" href={href(["alerts", alert.alert_id])}>
           {alert.title}
         </a>
-        {alert.reasons[0] !== undefined && <p className="row-reason">{alert.reasons[0]}</p>}
+        {gist(alert) !== null && <p className="row-reason clamped">{gist(alert)}</p>}
       </>
     ),
   },

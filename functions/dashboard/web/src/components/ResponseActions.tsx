@@ -40,7 +40,10 @@ export function ResponseActions({ response, onDecided, onConflict }: Props) {
         throw error;
       }
     });
-    if (done) close();
+    if (!done) return;
+    close();
+    // The button that asked goes away with the decision: the keyboard goes on from the page.
+    document.querySelector<HTMLElement>("main")?.focus({ preventScroll: true });
   };
 
   if (decisions.length === 0 && asked === null) return null;

@@ -3,16 +3,13 @@
 import { useSyncExternalStore } from "react";
 
 const STEP_MS = 15_000;
-let now = Date.now();
 let timer: ReturnType<typeof setInterval> | undefined;
 const listeners = new Set<() => void>();
 
 function subscribe(changed: () => void): () => void {
   listeners.add(changed);
   if (timer === undefined) {
-    now = Date.now();
     timer = setInterval(() => {
-      now = Date.now();
       for (const listener of listeners) listener();
     }, STEP_MS);
   }
@@ -24,7 +21,16 @@ function subscribe(changed: () => void): () => void {
   };
 }
 
-/** The current time in milliseconds, renewed every 15 seconds. */
+/** Whole seconds, because a snapshot must stay the same while React compares it. */
+function snapshot(): number {
+  return Math.floor(Date.now() / 1000) * 1000 + 999;
+}
+
+/**
+ * The current time in milliseconds, never behind: what was loaded just now
+ * would otherwise seem to lie ahead. Without other reasons to draw it is
+ * renewed every 15 seconds.
+ */
 export function useNow(): number {
-  return useSyncExternalStore(subscribe, () => now);
+  return useSyncExternalStore(subscribe, snapshot);
 }

@@ -25,14 +25,16 @@ interface State<T> {
 
 /**
  * `key` says what is loaded: when it changes, the old data no longer counts.
- * `interval` of 0 loads once.
+ * `interval` of 0 loads once; as a function it depends on what is shown.
  */
 export function usePoll<T>(
   key: string,
   load: (signal: AbortSignal) => Promise<T>,
-  interval: number = POLL_MS,
+  interval: number | ((shown: T | undefined) => number) = POLL_MS,
 ): Poll<T> {
   const [state, setState] = useState<State<T>>({ key: "" });
+  const shown = state.key === key ? state.data : undefined;
+  const pause = typeof interval === "number" ? interval : interval(shown);
   const [turn, setTurn] = useState(0);
   const latest = useRef(load);
   useEffect(() => {
@@ -40,12 +42,14 @@ export function usePoll<T>(
   });
   // Counts local changes: an answer asked for before one is out of date.
   const changes = useRef(0);
+  // The round that has had its answer: a new pause alone must not ask again.
+  const answered = useRef("");
 
-  // biome-ignore lint/correctness/useExhaustiveDependencies: `turn` only asks for another round.
   useEffect(() => {
     const controller = new AbortController();
     let timer: ReturnType<typeof setTimeout> | undefined;
     let running = false;
+    const round = `${turn} ${key}`;
 
     const run = async () => {
       clearTimeout(timer);
@@ -65,24 +69,30 @@ export function usePoll<T>(
         }
       }
       running = false;
-      if (interval > 0 && !controller.signal.aborted) timer = setTimeout(tick, interval);
+      if (controller.signal.aborted) return;
+      answered.current = round;
+      schedule();
+    };
+    const schedule = () => {
+      if (pause > 0) timer = setTimeout(tick, pause);
     };
     const tick = () => {
       timer = undefined;
       if (document.visibilityState !== "hidden") void run();
     };
     const visible = () => {
-      if (interval > 0 && !running && timer === undefined) tick();
+      if (pause > 0 && !running && timer === undefined) tick();
     };
 
-    void run();
+    if (answered.current === round) schedule();
+    else void run();
     document.addEventListener("visibilitychange", visible);
     return () => {
       controller.abort();
       clearTimeout(timer);
       document.removeEventListener("visibilitychange", visible);
     };
-  }, [key, interval, turn]);
+  }, [key, pause, turn]);
 
   const refresh = useCallback(() => setTurn((old) => old + 1), []);
   const replace = useCallback(

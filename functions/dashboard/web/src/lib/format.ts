@@ -59,10 +59,30 @@ export function principalKind(principal: string | null): string {
   return "";
 }
 
-/** `awaiting_approval` -> `Awaiting approval`. */
+/** `awaiting_approval` -> `Awaiting approval`, `user_arn` -> `User ARN`. */
 export function label(text: string): string {
-  const words = text.replace(/[_-]+/g, " ").trim();
-  return words.charAt(0).toUpperCase() + words.slice(1);
+  return capital(
+    text
+      .replace(/[_-]+/g, " ")
+      .replace(/\barn\b/gi, "ARN")
+      .trim(),
+  );
+}
+
+/** With a capital first letter, as a title begins. */
+export function capital(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+/** Objects that a sentence quotes as JSON (what IAM said of a key) in words; all else stays. */
+export function readable(text: string): string {
+  return text.replace(/\{"[^{}]*\}/g, (json) => {
+    try {
+      return asText(JSON.parse(json));
+    } catch {
+      return json;
+    }
+  });
 }
 
 export function count(amount: number, one: string, many = `${one}s`): string {

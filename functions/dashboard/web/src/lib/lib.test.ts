@@ -3,9 +3,17 @@ import { ApiError } from "../api/client";
 import { messageOf } from "../components/ErrorBanner";
 import { response } from "../test/fixtures";
 import { tactic, technique } from "./attack";
-import { absolute, asText, principalKind, principalName, relative, span } from "./format";
+import { absolute, asText, principalKind, principalName, readable, relative, span } from "./format";
+import { gist } from "./gist";
 import { provenanceText } from "./provenance";
-import { allowedDecisions, headline, meaning, RESPONSE_STATES, wording } from "./responses";
+import {
+  allowedDecisions,
+  headline,
+  meaning,
+  outcome,
+  RESPONSE_STATES,
+  wording,
+} from "./responses";
 import { href, parseHash } from "./router";
 
 describe("times", () => {
@@ -145,5 +153,36 @@ describe("error messages", () => {
     [new Error("The passwords differ."), "The passwords differ."],
   ])("%s", (error, expected) => {
     expect(messageOf(error)).toBe(expected);
+  });
+});
+
+describe("sentences for people", () => {
+  it("puts what IAM said into words and leaves other braces alone", () => {
+    const said = 'Read back: {"status":"Inactive","user_arn":"arn:aws:iam::1:user/a"}. Done.';
+    expect(readable(said)).toBe(
+      "Read back: Status: Inactive · User ARN: arn:aws:iam::1:user/a. Done.",
+    );
+    expect(readable('Note: {"half and {x}')).toBe('Note: {"half and {x}');
+  });
+
+  it("tells what happened before what the rule is for", () => {
+    const about = 'Rule "Trail stopped": Whoever stops a trail works unseen.';
+    expect(gist({ reasons: [about, "alice called cloudtrail:StopLogging."] })).toBe(
+      "alice called cloudtrail:StopLogging.",
+    );
+    expect(gist({ reasons: [about] })).toBe(about);
+    expect(gist({ reasons: [] })).toBeNull();
+  });
+
+  it("says that a step was begun, not that it waits, once a call is made", () => {
+    expect(outcome("waiting", "act").label).toBe("Begun");
+    expect(outcome("waiting", "approve").label).toBe("Waiting");
+    expect(outcome("brand_new", "act")).toEqual({ label: "Brand new", tone: "plain" });
+  });
+
+  it("names the API token that sent a record", () => {
+    expect(provenanceText({ channel: "api", user: "token:shipper (t-1)" })).toBe(
+      "Sent to the API by the API token shipper (t-1)",
+    );
   });
 });

@@ -17,7 +17,7 @@ export function provenanceText(provenance: unknown): string {
     case "cloud_trail_api":
       return `CloudTrail API of account ${part("account")} in ${part("region")}`;
     case "api":
-      return `Sent to the API by ${part("user")}`;
+      return `Sent to the API by ${sender(part("user"))}`;
     case "folder":
       return `File ${part("path")}`;
     case "simulated":
@@ -25,4 +25,9 @@ export function provenanceText(provenance: unknown): string {
     default:
       return asText(rest);
   }
+}
+
+/** An API token is told from a user of the same name; its id stays, because names repeat. */
+function sender(user: string): string {
+  return user.startsWith("token:") ? `the API token ${user.slice("token:".length)}` : user;
 }

@@ -4,7 +4,7 @@
 
 import type { Decision } from "../api/endpoints";
 import type { ContainmentResponse, ResponseState, Role } from "../api/types";
-import { principalName } from "./format";
+import { label, principalName } from "./format";
 
 export type Tone = "good" | "warn" | "bad" | "busy" | "plain";
 
@@ -101,6 +101,39 @@ export function headline(response: ContainmentResponse): string {
   if (response.kind === "revoke_sessions") return `Revoke the sessions of ${who} (key ${key})`;
   const done = response.state === "contained" || response.state === "undo_blocked";
   return `${done ? "Deactivated" : "Deactivate"} access key ${key} of ${who}`;
+}
+
+const STEPS: Record<string, string> = {
+  plan: "Decide what to do",
+  approve: "Approval",
+  snapshot: "Note the state before",
+  act: "Act",
+  verify: "Read back",
+  undo: "Undo",
+};
+
+/** A step's name in the audit trail. */
+export function stepName(step: string): string {
+  return STEPS[step] ?? label(step);
+}
+
+const OUTCOMES: Record<string, { label: string; tone: Tone }> = {
+  ok: { label: "Done", tone: "good" },
+  waiting: { label: "Waiting", tone: "busy" },
+  failed: { label: "Failed", tone: "bad" },
+};
+
+/** How a step of the audit trail ended; a call to AWS is noted before it is made, too. */
+export function outcome(name: string, step: string): { label: string; tone: Tone } {
+  if (name === "waiting" && (step === "act" || step === "undo")) {
+    return { label: "Begun", tone: "plain" };
+  }
+  return OUTCOMES[name] ?? { label: label(name), tone: "plain" };
+}
+
+/** Who decided, for people: the product itself, or somebody's name. */
+export function decider(name: string | null): string | null {
+  return name === "automatic" ? "CloudSentinel, by its playbook" : name;
 }
 
 /** Decisions that this person may take now; the server checks again. */

@@ -43,6 +43,15 @@ export function ChangePasswordPage({ forced = false }: { forced?: boolean }) {
       )}
       <ErrorBanner error={action.error} />
       <div role="status">{done && <p className="notice notice-good">Password changed.</p>}</div>
+      {/* Tells password managers whose password this is. */}
+      <input
+        type="text"
+        name="username"
+        autoComplete="username"
+        value={user.username}
+        readOnly
+        hidden
+      />
       <Input
         label="Current password"
         type="password"

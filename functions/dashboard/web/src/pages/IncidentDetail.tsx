@@ -17,7 +17,8 @@ import { Section, Sentences } from "../components/Section";
 import { Time } from "../components/Time";
 import { Timeline } from "../components/Timeline";
 import { usePoll } from "../hooks/usePoll";
-import { count, span } from "../lib/format";
+import { capital, count, span } from "../lib/format";
+import { gist } from "../lib/gist";
 import { href } from "../lib/router";
 
 const PARENT = { href: href(["incidents"]), text: "Incidents" };
@@ -37,7 +38,7 @@ export function IncidentDetailPage({ incidentId }: { incidentId: string }) {
   return (
     <>
       <PageHead
-        title={incident?.title ?? "Incident"}
+        title={capital(incident?.title ?? "Incident")}
         parent={PARENT}
         aside={incident !== undefined && <LevelBadge level={incident.level} />}
       />
@@ -115,7 +116,7 @@ function momentOf(alert: Alert) {
     ),
     text: (
       <>
-        {alert.reasons[0] !== undefined && <p>{alert.reasons[0]}</p>}
+        {gist(alert) !== null && <p>{gist(alert)}</p>}
         <p className="muted">
           <Principal arn={alert.principal} />
           {alert.source_ip !== null && <> from {alert.source_ip}</>}

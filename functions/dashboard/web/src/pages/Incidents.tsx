@@ -13,7 +13,7 @@ import { type Column, Table } from "../components/Table";
 import { Time } from "../components/Time";
 import { usePagedPoll } from "../hooks/usePagedPoll";
 import { setFilter } from "../hooks/useQueryFilter";
-import { principalName, span } from "../lib/format";
+import { capital, principalName, span } from "../lib/format";
 import { LEVEL_OPTIONS } from "../lib/levels";
 import { href } from "../lib/router";
 
@@ -29,7 +29,7 @@ const COLUMNS: Column<Incident>[] = [
     cell: (incident) => (
       <>
         <a className="row-title" href={href(["incidents", incident.incident_id])}>
-          {incident.title}
+          {capital(incident.title)}
         </a>
         {incident.summary[0] !== undefined && <p className="row-reason">{incident.summary[0]}</p>}
       </>

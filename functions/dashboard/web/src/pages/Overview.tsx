@@ -13,7 +13,7 @@ import { Principal } from "../components/Principal";
 import { ResponseList } from "../components/ResponseList";
 import { Section } from "../components/Section";
 import { usePoll } from "../hooks/usePoll";
-import { count, label } from "../lib/format";
+import { capital, count, label } from "../lib/format";
 import { LEVELS } from "../lib/levels";
 import { href } from "../lib/router";
 import { useSession } from "../session";
@@ -78,7 +78,7 @@ export function OverviewPage() {
                       </span>
                     </div>
                     <a className="card-title" href={href(["incidents", incident.incident_id])}>
-                      {incident.title}
+                      {capital(incident.title)}
                     </a>
                     {incident.summary[0] !== undefined && <p>{incident.summary[0]}</p>}
                   </li>

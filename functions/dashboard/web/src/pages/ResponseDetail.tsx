@@ -15,16 +15,23 @@ import { ResponseActions } from "../components/ResponseActions";
 import { Section, Sentences } from "../components/Section";
 import { Time } from "../components/Time";
 import { Timeline } from "../components/Timeline";
-import { usePoll } from "../hooks/usePoll";
-import { asText, count, label } from "../lib/format";
-import { headline, meaning } from "../lib/responses";
+import { POLL_MS, usePoll } from "../hooks/usePoll";
+import { asText, count, label, readable } from "../lib/format";
+import { decider, headline, meaning, outcome, stepName } from "../lib/responses";
 import { href } from "../lib/router";
 import { useUser } from "../session";
 
+/** How often a response is asked for while it is being carried out. */
+const BUSY_MS = 2_000;
 const PARENT = { href: href(["responses"]), text: "Responses" };
 
 export function ResponseDetailPage({ responseId }: { responseId: string }) {
-  const poll = usePoll(`response:${responseId}`, (signal) => getResponse(responseId, signal));
+  const poll = usePoll(
+    `response:${responseId}`,
+    (signal) => getResponse(responseId, signal),
+    // Whoever just decided is waiting to see it done.
+    (shown) => (shown !== undefined && meaning(shown.state).tone === "busy" ? BUSY_MS : POLL_MS),
+  );
   const user = useUser();
   const response = poll.data;
   return (
@@ -85,10 +92,14 @@ function Body({ response }: { response: ContainmentResponse }) {
                 at: step.at,
                 title: (
                   <>
-                    {label(step.step)} <span className="muted">{label(step.outcome)}</span>
+                    {stepName(step.step)}{" "}
+                    <span className={`badge tone-${outcome(step.outcome, step.step).tone}`}>
+                      {outcome(step.outcome, step.step).label}
+                    </span>
                   </>
                 ),
-                text: asText(step.detail) === "" ? undefined : <p>{asText(step.detail)}</p>,
+                text:
+                  asText(step.detail) === "" ? undefined : <p>{readable(asText(step.detail))}</p>,
               }))}
             />
           )}
@@ -103,7 +114,7 @@ function Body({ response }: { response: ContainmentResponse }) {
         </Section>
       )}
       {response.verification !== null && (
-        <Section title="Read back after the action">
+        <Section title="As last read back">
           <JsonFacts value={response.verification} />
         </Section>
       )}
@@ -120,7 +131,7 @@ function factsOf(response: ContainmentResponse): React.ComponentProps<typeof Fac
     ["Requested", <Time key="at" at={response.requested_at} />],
     ["Mode", label(response.mode)],
     ["Playbook", response.playbook],
-    ["Decided by", response.decided_by],
+    ["Decided by", decider(response.decided_by)],
     ["Undone", response.undo_count === 0 ? null : count(response.undo_count, "time")],
     [
       "Alert",

@@ -1,5 +1,5 @@
 import { screen, waitFor, within } from "@testing-library/react";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { visit } from "../test/app";
 import { health, page, response } from "../test/fixtures";
 import { problem } from "../test/server";
@@ -23,6 +23,7 @@ describe("deciding on a response", () => {
     await person.type(dialog.getByLabelText(/Note/), "confirmed with the team");
     await person.click(dialog.getByRole("button", { name: "Deactivate key" }));
     await screen.findByText("Approved; about to act.");
+    expect(document.activeElement?.tagName).toBe("MAIN");
     expect(server.to(APPROVE).map((call) => call.body)).toEqual([
       { note: "confirmed with the team" },
     ]);
@@ -120,5 +121,38 @@ describe("the responses list", () => {
     await waitFor(() =>
       expect(server.to("GET /responses").at(-1)?.query.get("state")).toBe("contained"),
     );
+  });
+});
+
+describe("a response that is being carried out", () => {
+  it("is asked for every two seconds until it is done", async () => {
+    vi.useFakeTimers({ shouldAdvanceTime: true });
+    const { server } = visit("#/responses/re-1", {
+      "GET /responses/re-1": { body: response({ state: "undoing" }) },
+    });
+    await screen.findByText("The key is being activated again.");
+    server.set({ "GET /responses/re-1": { body: response({ state: "undone" }) } });
+    await vi.advanceTimersByTimeAsync(2_500);
+    await screen.findByText(/The key is active again/);
+  });
+});
+
+describe("times", () => {
+  it("never puts what was just loaded ahead of the clock", async () => {
+    vi.useFakeTimers({ shouldAdvanceTime: true });
+    const { server } = visit("#/responses/re-1", {
+      "GET /responses/re-1": { body: response({ state: "undoing" }) },
+    });
+    await screen.findByText("The key is being activated again.");
+    await vi.advanceTimersByTimeAsync(1_000);
+    const at = new Date(Date.now() + 500).toISOString();
+    const step = { at, step: "undo", outcome: "ok", detail: "IAM took the call." };
+    server.set({
+      "GET /responses/re-1": { body: response({ state: "undone", steps: [step] }) },
+    });
+    await vi.advanceTimersByTimeAsync(4_000);
+    const shown = await screen.findByRole("list", { name: /Steps of this response/ });
+    expect(shown.textContent).toContain("just now");
+    expect(shown.textContent).not.toContain("in a moment");
   });
 });

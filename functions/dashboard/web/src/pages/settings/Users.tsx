@@ -7,6 +7,7 @@ import type { Account, Role } from "../../api/types";
 import { ErrorBanner } from "../../components/ErrorBanner";
 import { Input, Select } from "../../components/Fields";
 import { Loading } from "../../components/Loading";
+import { Principal } from "../../components/Principal";
 import { Section } from "../../components/Section";
 import { type Column, Table } from "../../components/Table";
 import { Time } from "../../components/Time";
@@ -45,7 +46,14 @@ export function UsersSection() {
     {
       header: "AWS principals",
       className: "col-principal",
-      cell: (account) => (account.principals.length === 0 ? "none" : account.principals.join(", ")),
+      cell: (account) =>
+        account.principals.length === 0
+          ? "none"
+          : account.principals.map((arn) => (
+              <span key={arn} className="line">
+                <Principal arn={arn} full />
+              </span>
+            )),
     },
     {
       header: "Created (UTC)",
