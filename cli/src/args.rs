@@ -24,6 +24,8 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Show and decide what was done, or would be done, about alerts.
     Respond(RespondArgs),
+    /// Help a user who cannot log in.
+    User(UserArgs),
     /// Check, list and test Sigma rules.
     Rules(RulesArgs),
     /// Write a simulated company's CloudTrail, with or without an attack in it.
@@ -202,6 +204,25 @@ pub(crate) struct WhoArgs {
     /// Read the password from this file instead (- for standard input).
     #[arg(long, value_name = "FILE")]
     pub(crate) password_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UserArgs {
+    /// Folder that holds the data of `serve` or `demo`; whoever may write it may do this.
+    #[arg(long, default_value = ".sentinel", global = true)]
+    pub(crate) data: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) action: UserAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserAction {
+    /// Give a user a new random password, printed once, which must be changed at the next login.
+    ResetPassword {
+        /// The user's name.
+        name: String,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

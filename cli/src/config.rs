@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use sentinel_model::response::Mode;
 use serde::Deserialize;
 
@@ -111,7 +111,20 @@ pub(crate) fn load(named: Option<&Path>, data: &Path) -> Result<Config> {
         None => return Ok(Config::default()),
     };
     let text = std::fs::read_to_string(path).with_context(|| format!("reading settings {}", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("settings {}", path.display()))
+    parse(&text).with_context(|| format!("settings {}", path.display()))
+}
+
+fn parse(text: &str) -> Result<Config> {
+    let config: Config = toml::from_str(text)?;
+    for (name, days) in [("archive_days", config.ingest.archive_days), ("search_days", config.ingest.search_days)] {
+        ensure!(days > 0, "ingest.{name}: at least 1; nothing would be kept");
+    }
+    if let Some(role) = &config.respond.own_role {
+        // Compared with the issuer that CloudTrail names: anything else would never match, and go unnoticed.
+        let is_role = role.starts_with("arn:") && role.contains(":iam::") && role.contains(":role/");
+        ensure!(is_role, "respond.own_role: the ARN of an IAM role, not {role:?}");
+    }
+    Ok(config)
 }
 
 #[cfg(test)]
@@ -122,6 +135,20 @@ mod tests {
     fn unknown_settings_are_named() {
         let error = toml::from_str::<Config>("[respond]\nmoed = \"observe\"\n").unwrap_err().to_string();
         assert!(error.contains("moed"), "{error}");
+    }
+
+    #[test]
+    fn settings_that_could_only_do_harm_are_refused_and_named() {
+        for (text, named) in [
+            ("[ingest]\narchive_days = 0", "archive_days"),
+            ("[ingest]\nsearch_days = 0", "search_days"),
+            ("[respond]\nown_role = \"CloudSentinelRespond\"", "own_role"),
+            ("[respond]\nown_role = \"arn:aws:sts::111122223333:assumed-role/CloudSentinelRespond/x\"", "own_role"),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
+        }
+        parse("[respond]\nown_role = \"arn:aws:iam::111122223333:role/security/CloudSentinelRespond\"").unwrap();
     }
 
     #[test]

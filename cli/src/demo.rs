@@ -29,8 +29,8 @@ use tokio::{sync::watch, task::JoinSet};
 use crate::{
     args::{AccountPort, DemoArgs},
     config::{Config, RespondConfig},
+    folder::{self, LastStart},
     pipeline::Pipeline,
-    respond::SIMULATED_MARK,
     scan::output::clean,
     serve,
 };
@@ -64,6 +64,8 @@ pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode> {
     if data.join("sentinel.db").exists() {
         bail!("{} holds data already: name a new folder with --data", data.display());
     }
+    let _held = folder::hold(&data)?;
+    LastStart::new(AccountPort::Simulated, None)?.write(&data)?;
     let config = Config {
         respond: RespondConfig {
             mode: args.mode.into(),
@@ -74,7 +76,6 @@ pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode> {
     };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let pipeline = Arc::new(Pipeline::open(&data, &config, AccountPort::Simulated, Arc::clone(&clock))?);
-    std::fs::write(data.join(SIMULATED_MARK), "The account of this data is a simulated one.\n")?;
 
     let scenario =
         day_with_attack(&ScenarioOptions { account: ACCOUNT.into(), end: clock.now(), ..ScenarioOptions::default() });
@@ -242,12 +243,13 @@ fn check(outcome: &Outcome, mode: Mode) -> bool {
 
 /// Serves the dashboard over what was replayed, until interrupted.
 async fn show(pipeline: &Arc<Pipeline>, args: &DemoArgs, data: &Path) -> Result<()> {
+    let listener = serve::listen(args.listen).await?;
     let (stopper, stop) = watch::channel(false);
     let mut tasks = JoinSet::new();
     pipeline.start(&mut tasks, &stop);
     serve::first_administrator(pipeline, data).await?;
     println!("Ctrl-C ends it.");
-    let served = serve::dashboard(pipeline, args.listen, true, serve::interrupted()).await;
+    let served = serve::dashboard(pipeline, listener, true, serve::interrupted()).await;
     stopper.send_replace(true);
     while tasks.join_next().await.is_some() {}
     served

@@ -9,12 +9,15 @@ use clap::Parser;
 mod args;
 mod config;
 mod demo;
+mod folder;
+mod http;
 mod pipeline;
 mod respond;
 mod rules;
 mod scan;
 mod serve;
 mod simulate;
+mod user;
 mod watch;
 
 use args::{Cli, Command};
@@ -37,6 +40,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => block_on(serve::run(args)).map(|()| ExitCode::SUCCESS),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Respond(args) => block_on(respond::run(args)).map(|()| ExitCode::SUCCESS),
+        Command::User(args) => block_on(user::run(args)).map(|()| ExitCode::SUCCESS),
     }
 }
 

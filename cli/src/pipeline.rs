@@ -217,3 +217,6 @@ impl OwnActions for Own {
         self.0.note_ours(account, member).await.map(|_| ()).map_err(OwnActionsError::new)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,8 +23,8 @@ use sentinel_state::{
 };
 
 use crate::{
-    args::{AccountPort, DecideArgs, Format, RespondAction, RespondArgs, WhoArgs},
-    config,
+    args::{DecideArgs, Format, RespondAction, RespondArgs, WhoArgs},
+    folder::{self, LastStart},
     pipeline::Pipeline,
     scan::output::{clean, new_table},
 };
@@ -35,13 +35,10 @@ const LISTED: usize = 200;
 
 /// Carries out a command.
 pub(crate) async fn run(args: RespondArgs) -> Result<()> {
-    if !args.data.join("sentinel.db").is_file() {
-        bail!("{} holds no data of sentinel serve or demo: name the folder with --data", args.data.display());
-    }
-    let config = config::load(None, &args.data)?;
+    folder::check(&args.data)?;
+    let last = LastStart::read(&args.data)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let account = if args.data.join(SIMULATED_MARK).is_file() { AccountPort::Simulated } else { AccountPort::None };
-    let pipeline = Pipeline::open(&args.data, &config, account, clock)?;
+    let pipeline = Pipeline::open(&args.data, &last.settings(&args.data)?, last.account(), clock)?;
     match args.action {
         RespondAction::List { state, format } => list(&pipeline, state.as_deref(), format).await,
         RespondAction::Show { id } => show(&pipeline, &id).await,
@@ -57,9 +54,6 @@ pub(crate) async fn run(args: RespondArgs) -> Result<()> {
         }
     }
 }
-
-/// A file in a data folder that says its account is a simulated one.
-pub(crate) const SIMULATED_MARK: &str = "simulated-account";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {

@@ -13,6 +13,8 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use crate::{
     args::{AccountPort, ServeArgs},
     config::{self, Config},
+    folder::{self, LastStart},
+    http,
     pipeline::Pipeline,
     watch::Watch,
 };
@@ -28,8 +30,13 @@ const RULES: Duration = Duration::from_secs(30);
 pub(crate) async fn run(args: ServeArgs) -> Result<()> {
     let config = config::load(args.config.as_deref(), &args.data)?;
     start_logs(&config)?;
+    // What another process holds is found out before anything is begun.
+    let _held = folder::hold(&args.data)?;
+    let listener = listen(args.listen).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let pipeline = Arc::new(Pipeline::open(&args.data, &config, args.account, clock)?);
+    // Written once the settings are known to be good.
+    LastStart::new(args.account, args.config.as_deref())?.write(&args.data)?;
     for refused in &pipeline.report.refused {
         tracing::warn!(rule = crate::rules::place(refused), "rule refused");
     }
@@ -52,7 +59,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<()> {
     tasks.spawn(watcher.run(stop.clone()));
     first_administrator(&pipeline, &args.data).await?;
     println!("Watching {} for log files.", inbox.display());
-    let served = dashboard(&pipeline, args.listen, args.account == AccountPort::Simulated, interrupted()).await;
+    let served = dashboard(&pipeline, listener, args.account == AccountPort::Simulated, interrupted()).await;
     stopper.send_replace(true);
     while tasks.join_next().await.is_some() {}
     served
@@ -75,10 +82,15 @@ pub(crate) async fn first_administrator(pipeline: &Pipeline, data: &Path) -> Res
     Ok(())
 }
 
+/// Takes an address.
+pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))
+}
+
 /// Serves API and page until `until` is done.
 pub(crate) async fn dashboard(
     pipeline: &Pipeline,
-    listen: SocketAddr,
+    listener: TcpListener,
     simulated_account: bool,
     until: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
@@ -96,10 +108,8 @@ pub(crate) async fn dashboard(
         metrics: Box::new(move || metrics.render()),
         info: Info { mode: pipeline.respond.config().mode, simulated_account },
     });
-    let listener = TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
     println!("Dashboard on http://{}", listener.local_addr()?);
-    axum::serve(listener, sentinel_dashboard::router(app)).with_graceful_shutdown(until).await?;
-    Ok(())
+    http::serve(listener, sentinel_dashboard::router(app), http::Limits::default(), until).await
 }
 
 /// Done when the process is asked to end (Ctrl-C, or SIGTERM).
@@ -131,7 +141,7 @@ async fn clean(pipeline: Arc<Pipeline>, config: Config, mut stop: watch::Receive
     }
 }
 
-async fn clean_once(pipeline: &Pipeline, config: &Config) -> Result<()> {
+pub(crate) async fn clean_once(pipeline: &Pipeline, config: &Config) -> Result<()> {
     let now = pipeline.clock.now();
     let days_ago = |days: u32| time::plus_seconds(now, -86_400 * i64::from(days));
     pipeline.archive.forget_before(days_ago(config.ingest.archive_days)).await?;

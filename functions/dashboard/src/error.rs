@@ -38,6 +38,9 @@ pub enum ApiError {
     /// 405; the router adds the methods that there are.
     #[error("this path does not take this method")]
     MethodNotAllowed,
+    /// 408: the body did not come in time.
+    #[error("the body did not come within {0} seconds")]
+    TooSlow(u64),
     /// 413.
     #[error("{0}")]
     TooLarge(String),
@@ -72,6 +75,7 @@ impl ApiError {
             Self::NotFound(_) | Self::NoPage => (StatusCode::NOT_FOUND, "not-found", "Not found"),
             Self::Conflict(_) => (StatusCode::CONFLICT, "conflict", "Conflict"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed"),
+            Self::TooSlow(_) => (StatusCode::REQUEST_TIMEOUT, "too-slow", "Too slow"),
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Too large"),
             Self::UnsupportedMedia(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media", "Unsupported"),
             Self::LockedOut(_) => (StatusCode::TOO_MANY_REQUESTS, "locked-out", "Too many attempts"),

@@ -20,6 +20,9 @@ const FIRST_WAIT_SECONDS: i64 = 15;
 const LONGEST_WAIT_SECONDS: i64 = 900;
 /// Failures are forgotten after this.
 const REMEMBER_SECONDS: i64 = 24 * 3600;
+/// Failures that led to no wait yet are forgotten sooner, so that attempts under ever new names fill no store.
+/// It makes guessing no faster: four an hour are as many as one each longest wait.
+const REMEMBER_FEW_SECONDS: i64 = 3600;
 /// Tries of a conditional write.
 const TRIES: usize = 8;
 const WRONG: ApiError = ApiError::Unauthorized("name or password is wrong");
@@ -101,7 +104,7 @@ async fn count_attempt(users: &Users, username: &str, now: Timestamp) -> Result<
         unlocked(&failed.value, now)?;
         let count = failed.value.count.saturating_add(1);
         let counted = FailedLogins { count, locked_until: wait_after(count).map(|s| time::plus_seconds(now, s)) };
-        let forgotten = time::plus_seconds(now, REMEMBER_SECONDS);
+        let forgotten = time::plus_seconds(now, remembered_for(count));
         match users.put_failed_logins(username, &counted, failed.version, forgotten).await {
             Ok(()) => return Ok(count),
             Err(e) if e.is_condition() => {}
@@ -109,6 +112,11 @@ async fn count_attempt(users: &Users, username: &str, now: Timestamp) -> Result<
         }
     }
     Err(ApiError::LockedOut(1))
+}
+
+/// Seconds that so many failures are remembered.
+fn remembered_for(count: u32) -> i64 {
+    if count < FREE_ATTEMPTS { REMEMBER_FEW_SECONDS } else { REMEMBER_SECONDS }
 }
 
 /// Seconds to wait after this many failures in a row.
@@ -140,6 +148,21 @@ pub async fn change_password(
     Ok(user)
 }
 
+/// Gives a user a new random password that must be changed, ends all sessions and forgets failed logins;
+/// returns the password, to be shown once. Who may ask for it is for the caller to check.
+pub async fn reset_password(users: &Users, username: &str) -> Result<String, ApiError> {
+    let stored = users.get(username).await?.ok_or_else(|| ApiError::NotFound(format!("user {username}")))?;
+    let password = password::random();
+    let mut user = stored.value;
+    user.password_hash = password::hash(password.clone()).await?;
+    user.must_change_password = true;
+    user.session_epoch += 1;
+    users.put(&user, Condition::Version(stored.version)).await?;
+    users.clear_failed_logins(username).await?;
+    tracing::warn!(username, "password reset");
+    Ok(password)
+}
+
 /// Whether a login name can be one: 1 to 64 of letters, digits and `._@+-`.
 pub fn valid_username(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._@+-".contains(&b))
@@ -148,6 +171,14 @@ pub fn valid_username(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn forgetting_a_few_failures_makes_no_guess_faster_than_the_longest_wait() {
+        let per_day = |attempts: i64, seconds: i64| attempts * 24 * 3600 / seconds;
+        let few = per_day(i64::from(FREE_ATTEMPTS) - 1, remembered_for(FREE_ATTEMPTS - 1));
+        assert!(few <= per_day(1, LONGEST_WAIT_SECONDS));
+        assert!(remembered_for(FREE_ATTEMPTS) > LONGEST_WAIT_SECONDS);
+    }
 
     #[test]
     fn waits_double_up_to_a_quarter_of_an_hour() {

@@ -14,7 +14,7 @@ use sentinel_ingest::{IngestError, Input, MalformedEntry, ReadError, Report};
 use sentinel_model::Channel;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use tokio::sync::Semaphore;
+use tokio::{runtime::Handle, sync::Semaphore};
 
 use super::request::read_body;
 use crate::{Dashboard, auth::Caller, error::ApiError};
@@ -85,7 +85,12 @@ pub(super) async fn accept(
     let _turn = READERS.acquire().await.map_err(ApiError::internal)?;
     // The reader tells gzip by its content, and bounds what comes out of it.
     let channel = Channel::Api { user: caller.name() };
-    let report = app.ingest.accept(Input::new("body", body.as_slice(), channel)).await?;
+    // Decompressing and parsing would hold up the thread that answers others.
+    let (ingest, handle) = (Arc::clone(&app.ingest), Handle::current());
+    let read = tokio::task::spawn_blocking(move || {
+        handle.block_on(ingest.accept(Input::new("body", body.as_slice(), channel)))
+    });
+    let report = read.await.map_err(ApiError::internal)??;
     Ok((StatusCode::ACCEPTED, Json(report.into())))
 }
 

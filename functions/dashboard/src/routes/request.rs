@@ -21,6 +21,9 @@ const LARGEST_PAGE: usize = 200;
 const DRAINED_BYTES: usize = 64 << 20;
 const DRAINED_FOR: Duration = Duration::from_secs(10);
 
+/// How long a body may take to come, so that a client that sends byte after byte ends.
+const BODY_WITHIN: Duration = Duration::from_mins(2);
+
 /// A page of rows.
 #[derive(Serialize)]
 pub(super) struct Items<T> {
@@ -85,8 +88,14 @@ fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(bytes).map_err(|e| ApiError::BadRequest(format!("the body is not as expected: {e}")))
 }
 
-/// The whole body, if it has at most `most` bytes as sent, whether or not its length was announced.
+/// The whole body, if it has at most `most` bytes as sent, whether or not its length was announced, and comes
+/// in time.
 pub(super) async fn read_body(request: Request, most: usize) -> Result<Vec<u8>, ApiError> {
+    let read = tokio::time::timeout(BODY_WITHIN, read_whole(request, most));
+    read.await.unwrap_or(Err(ApiError::TooSlow(BODY_WITHIN.as_secs())))
+}
+
+async fn read_whole(request: Request, most: usize) -> Result<Vec<u8>, ApiError> {
     let too_large = || ApiError::TooLarge(format!("the body has more than {most} bytes"));
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     let announced_too_large = announced.is_some_and(|length| length > most as u64);
