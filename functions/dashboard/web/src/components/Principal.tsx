@@ -8,7 +8,9 @@ export function Principal({ arn, full = false }: { arn: string | null; full?: bo
   return (
     <span className="principal" title={arn ?? undefined}>
       <span className="principal-name">{principalName(arn)}</span>
-      {kind !== "" && <span className="principal-kind"> {kind}</span>}
+      {/* The blank stays outside, or the line could only break inside the name. */}
+      {kind !== "" && " "}
+      {kind !== "" && <span className="principal-kind">{kind}</span>}
       {full && arn?.startsWith("arn:") && <code className="principal-arn">{arn}</code>}
     </span>
   );
