@@ -242,3 +242,90 @@ fn a_record_without_an_id_is_known_again_by_its_content() {
     let (_, summary) = scan(&[folder.path().to_str().unwrap()]);
     assert_eq!((&summary["records"], &summary["duplicates"]), (&json!(2), &json!(1)));
 }
+
+#[cfg(unix)]
+#[test]
+fn links_to_files_are_read_and_what_cannot_be_read_in_a_folder_is_told() {
+    use std::os::unix::{fs::symlink, net::UnixListener};
+    let folder = tempfile::tempdir().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let event = stop_logging("f0000000-0000-4000-8000-000000000001", "2026-03-02T10:15:00Z");
+    write(elsewhere.path(), "log.json", event.to_string());
+    symlink(elsewhere.path().join("log.json"), folder.path().join("link.json")).unwrap();
+    symlink(elsewhere.path(), folder.path().join("linked-folder")).unwrap();
+    symlink(".", folder.path().join("loop")).unwrap();
+    let _socket = UnixListener::bind(folder.path().join("socket")).unwrap();
+    let (alerts, summary) = scan(&[folder.path().to_str().unwrap()]);
+    assert_eq!((alerts.len(), &summary["files"]), (1, &json!(1)));
+    assert_eq!(summary["skipped"].as_array().unwrap().len(), 3, "{}", summary["skipped"]);
+
+    symlink("gone", folder.path().join("dangling")).unwrap();
+    let output = run(&["scan", folder.path().to_str().unwrap()], b"");
+    assert_eq!(output.status.code(), Some(1), "a link to nothing is a path that cannot be opened");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("CloudTrail logging stopped"));
+}
+
+#[test]
+fn file_names_and_kinds_do_not_drive_the_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "a\u{1b}[2Jb.log", "no json\u{1b}[2J");
+    let output = run(&["scan", folder.path().to_str().unwrap()], b"");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("b.log"), "{said}");
+    assert!(said.chars().all(|c| c == '\n' || !c.is_control()), "{said:?}");
+}
+
+#[test]
+fn a_million_broken_lines_are_told_in_few_entries() {
+    let folder = tempfile::tempdir().unwrap();
+    let event = stop_logging("f1000000-0000-4000-8000-000000000001", "2026-03-02T10:15:00Z");
+    write(folder.path(), "a.log", format!("{event}\n{}{event}\n", "x\n".repeat(1_000_000)));
+    let (_, summary) = scan(&[folder.path().to_str().unwrap()]);
+    let malformed = summary["malformed"].as_array().unwrap();
+    assert_eq!(malformed.len(), 10_001);
+    let last = &malformed[10_000];
+    assert!(last["position"].as_str().unwrap().starts_with("line 1000001,"), "{last}");
+    assert!(last["reason"].as_str().unwrap().starts_with("990000 more"), "{last}");
+    assert_eq!(summary["duplicates"], 1, "reading went on behind them");
+}
+
+#[test]
+fn the_models_alerts_do_not_depend_on_the_order_of_files() {
+    let simulated = run(&["simulate", "--people", "12", "--days", "2", "--attack"], b"");
+    let text = String::from_utf8(simulated.stdout).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "log.ndjson", &text);
+    let (straight, _) = scan(&[folder.path().to_str().unwrap(), "--models"]);
+    assert!(straight.iter().any(|a| a["rule"]["id"].as_str().unwrap().starts_with("model:")));
+
+    let regions = tempfile::tempdir().unwrap();
+    for part in 0..3 {
+        let some: Vec<&str> = lines.iter().rev().skip(part).step_by(3).copied().collect();
+        write(regions.path(), &format!("{part}.ndjson"), some.join("\n"));
+    }
+    let (apart, _) = scan(&[regions.path().to_str().unwrap(), "--models"]);
+    assert_eq!(apart, straight);
+}
+
+#[test]
+fn rules_that_are_not_there_are_told_once() {
+    let output = run(&["scan", "-", "--rules", "/no/such/folder"], b"");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said.matches("No such file").count(), 1, "{said}");
+    let output = run(&["scan", "-", "--no-default-rules"], b"");
+    assert!(String::from_utf8(output.stderr).unwrap().contains("none is in force"));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    use std::{io::Read as _, process::Stdio};
+    for command in [&["rules", "list", "--format", "json"][..], &["rules", "list"], &["simulate", "--days", "1"]] {
+        let mut child = common::sentinel().args(command).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdout.take().unwrap().read_exact(&mut [0; 10]).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.stderr.is_empty(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}

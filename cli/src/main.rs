@@ -23,13 +23,25 @@ mod watch;
 use args::{Cli, Command};
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    let command = Cli::parse().command;
+    let prints_only = matches!(command, Command::Scan(_) | Command::Rules(_) | Command::Simulate(_));
+    match run(command) {
         Ok(code) => code,
+        // The reader of a pipe went away, as `head` does: that is no failure of ours.
+        Err(e) if prints_only && is_broken_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("sentinel: {e:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        let json = cause.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind);
+        kind.or(json) == Some(std::io::ErrorKind::BrokenPipe)
+    })
 }
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {

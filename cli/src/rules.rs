@@ -1,6 +1,10 @@
 //! `sentinel rules`: check, list and test Sigma rules.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use sentinel_detect::{
@@ -25,23 +29,25 @@ pub(crate) fn place(refused: &Refused) -> String {
 
 /// Carries out a command.
 pub(crate) fn run(args: RulesArgs) -> Result<ExitCode> {
+    let mut out = io::stdout().lock();
     match args.action {
         RulesAction::Check { dirs, format } => {
             let report = CheckReport::from(RuleSet::load(&options(dirs))?.1);
             match format {
-                ReportFormat::Json => println!("{}", serde_json::to_string(&report)?),
+                ReportFormat::Json => writeln!(out, "{}", serde_json::to_string(&report)?)?,
                 ReportFormat::Text => {
-                    println!(
+                    writeln!(
+                        out,
                         "{} rules, {} correlations, {} refused",
                         report.rules,
                         report.correlations,
                         report.refused.len()
-                    );
+                    )?;
                     for refused in &report.refused {
-                        println!("refused: {}", place(refused));
+                        writeln!(out, "refused: {}", place(refused))?;
                     }
                     for warning in &report.warnings {
-                        println!("warning: {warning}");
+                        writeln!(out, "warning: {}", clean(warning))?;
                     }
                 }
             }
@@ -51,7 +57,7 @@ pub(crate) fn run(args: RulesArgs) -> Result<ExitCode> {
             let (set, _) = RuleSet::load(&options(dirs))?;
             let rows = check::list(&set);
             if format == ReportFormat::Json {
-                println!("{}", serde_json::to_string(&rows)?);
+                writeln!(out, "{}", serde_json::to_string(&rows)?)?;
                 return Ok(ExitCode::SUCCESS);
             }
             let mut table = new_table(["Id", "Level", "Status", "ATT&CK", "Title", "Source"]);
@@ -65,7 +71,7 @@ pub(crate) fn run(args: RulesArgs) -> Result<ExitCode> {
                     row.source,
                 ]);
             }
-            println!("{table}");
+            writeln!(out, "{table}")?;
             Ok(ExitCode::SUCCESS)
         }
         RulesAction::Test { dirs } => {
@@ -78,10 +84,16 @@ pub(crate) fn run(args: RulesArgs) -> Result<ExitCode> {
             }
             for failure in reports.iter().flat_map(|r| &r.failures) {
                 let case = failure.case.as_deref().map(|c| format!(": {c}")).unwrap_or_default();
-                println!("{}{}: {}", clean(&failure.file), clean(&case), clean(&failure.reason));
+                writeln!(out, "{}{}: {}", clean(&failure.file), clean(&case), clean(&failure.reason))?;
             }
             let sum = |of: fn(&check::TestReport) -> usize| reports.iter().map(of).sum::<usize>();
-            println!("{} rules, {} cases, {} failures", sum(|r| r.rules), sum(|r| r.cases), sum(|r| r.failures.len()));
+            writeln!(
+                out,
+                "{} rules, {} cases, {} failures",
+                sum(|r| r.rules),
+                sum(|r| r.cases),
+                sum(|r| r.failures.len())
+            )?;
             Ok(if reports.iter().all(check::TestReport::passed) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
     }

@@ -14,24 +14,26 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use sentinel_detect::{Builder, Config, LoadOptions, LoadReport, RuleIndex, RuleSet, Scorer, models::ModelScorer};
+use sentinel_detect::{LoadOptions, LoadReport, RuleIndex, RuleSet, ScorerError};
 use sentinel_enrich::{Accumulator, IndicatorList, incident};
-use sentinel_ingest::{Found, Limits, Record, Seen, Sight, identity, lineage, normalise};
-use sentinel_model::{Channel, Event, LineageEdge, Provenance, Timestamp};
+use sentinel_ingest::{Found, Limits, Record, Seen, Sight, identity, lineage, normalise, reader::KeyHints};
+use sentinel_model::{Channel, Detection, Event, Provenance, Timestamp};
 
 use crate::args::{Format, ScanArgs};
 
 mod files;
+mod models;
 pub(crate) mod output;
 mod progress;
+mod steps;
 mod summary;
 
 use files::Input;
+use models::Models;
 use progress::Progress;
-use summary::{Malformed, Summary, Unreadable};
+use steps::Steps;
+use summary::{Summary, Unreadable};
 
-/// Events scored by the model at once.
-const MODEL_BATCH: usize = 256;
 /// Records between two updates of the progress bar.
 const PROGRESS_EVERY: u64 = 4096;
 
@@ -42,9 +44,14 @@ pub(crate) fn run(args: &ScanArgs) -> Result<ExitCode> {
         RuleSet::load(&LoadOptions { default_rules: !args.no_default_rules, dirs: args.rules.clone() })?;
     tell_rules(&report);
     let list = indicators(args.indicators.as_deref())?;
-    let (inputs, unreadable) = files::list(&args.paths);
+    let files::Listing { mut inputs, unreadable, skipped } = files::list(&args.paths);
+    if args.models {
+        // The model wants events in order of time, so the Regions of a trail are read side by side.
+        inputs.sort_by_cached_key(|input| KeyHints::of(&input.name()).time);
+    }
     let mut scan = Scan::new(rules, list, args)?;
     scan.summary.unreadable = unreadable;
+    scan.summary.skipped = skipped;
     scan.summary.rules = report.rules;
     scan.summary.rules_refused = report.refused.len();
     let progress = Progress::new(inputs.len());
@@ -56,7 +63,8 @@ pub(crate) fn run(args: &ScanArgs) -> Result<ExitCode> {
     progress.finish();
     let mut summary = scan.finish(args)?;
     summary.finish(start.elapsed());
-    eprint!("{}", summary.text());
+    // Whoever reads standard error may have gone too: nobody is left to be told.
+    let _ = io::stderr().write_all(summary.text().as_bytes());
     if let Some(path) = &args.summary {
         let file = File::create(path).with_context(|| format!("writing the summary to {}", path.display()))?;
         serde_json::to_writer(file, &summary)?;
@@ -69,7 +77,10 @@ fn tell_rules(report: &LoadReport) {
         eprintln!("rule refused: {}", crate::rules::place(refused));
     }
     for warning in &report.warnings {
-        eprintln!("rules: {warning}");
+        eprintln!("rules: {}", output::clean(warning));
+    }
+    if report.rules == 0 {
+        eprintln!("rules: none is in force: name folders of your own with --rules");
     }
 }
 
@@ -84,19 +95,12 @@ fn indicators(path: Option<&Path>) -> Result<Arc<IndicatorList>> {
     Ok(Arc::new(list))
 }
 
-/// A model and the events that wait for it.
-struct Models {
-    scorer: ModelScorer,
-    runtime: tokio::runtime::Runtime,
-    waiting: Vec<Event>,
-}
-
 struct Scan {
     rules: RuleSet,
     hits: Vec<RuleIndex>,
     seen: Seen,
     alerts: Accumulator,
-    lineage: Option<Vec<LineageEdge>>,
+    lineage: Option<Steps>,
     models: Option<Models>,
     summary: Summary,
     limits: Limits,
@@ -105,23 +109,13 @@ struct Scan {
 
 impl Scan {
     fn new(rules: RuleSet, list: Arc<IndicatorList>, args: &ScanArgs) -> Result<Self> {
-        let models = args
-            .models
-            .then(|| -> Result<Models> {
-                Ok(Models {
-                    scorer: ModelScorer::in_memory().context("loading the behaviour model")?,
-                    runtime: tokio::runtime::Builder::new_current_thread().build()?,
-                    waiting: Vec::new(),
-                })
-            })
-            .transpose()?;
         Ok(Self {
             rules,
             hits: Vec::new(),
             seen: Seen::new(),
             alerts: Accumulator::new(list),
-            lineage: args.incidents.then(Vec::new),
-            models,
+            lineage: args.incidents.then(Steps::default),
+            models: args.models.then(Models::new).transpose()?,
             summary: Summary::new(),
             limits: Limits { input_bytes: args.max_file_gib.saturating_mul(1 << 30), ..Limits::generous() },
             now: Timestamp::now(),
@@ -131,7 +125,7 @@ impl Scan {
     /// Reads one input to its end; what breaks it is told in the summary.
     fn read(&mut self, input: &Input, progress: &Progress) {
         let name = input.name();
-        self.summary.files += 1;
+        self.summary.begin_file();
         let read = match input {
             Input::Stdin => self.records(&name, None, io::stdin(), progress),
             Input::File(path) => match File::open(path) {
@@ -143,6 +137,7 @@ impl Scan {
                 Err(e) => Err(e.to_string()),
             },
         };
+        self.summary.end_file(&name);
         if let Err(reason) = read {
             self.summary.unreadable.push(Unreadable { file: name, reason });
         }
@@ -163,14 +158,10 @@ impl Scan {
                     progress.records(self.summary.records);
                 }
             }
-            Found::Malformed { position, reason } => self.malformed(name, position.to_string(), reason),
-            Found::Unknown { kind } => *self.summary.unknown.entry(kind).or_default() += 1,
+            Found::Malformed { position, reason } => self.summary.malformed(name, position.to_string(), reason),
+            Found::Unknown { kind } => self.summary.unknown(kind),
         });
         read.map_err(|e| e.to_string())
-    }
-
-    fn malformed(&mut self, name: &str, position: String, reason: String) {
-        self.summary.malformed.push(Malformed { file: name.to_owned(), position, reason });
     }
 
     fn record(&mut self, name: &str, record: &Record<'_>) {
@@ -193,56 +184,50 @@ impl Scan {
             return;
         }
         let provenance = Provenance { channel: Channel::Folder { path: name.to_owned() }, received_at: self.now };
-        let event = match normalise::normalise(record, provenance) {
-            Ok(event) => event,
-            Err(e) => return self.malformed(name, record.position.to_string(), e.to_string()),
-        };
-        self.event(event);
+        match normalise::normalise(record, provenance) {
+            Ok(event) => self.event(event),
+            Err(e) => self.summary.malformed(name, record.position.to_string(), e.to_string()),
+        }
+    }
+
+    fn alerts_of(&mut self, event: &Event) {
+        for detection in self.rules.detections_for(event, &self.hits) {
+            self.alerts.add(&detection);
+        }
     }
 
     fn event(&mut self, event: Event) {
-        for detection in self.rules.detections_for(&event, &self.hits) {
-            self.alerts.add(&detection);
-        }
+        self.alerts_of(&event);
         if let Some(lineage) = &mut self.lineage {
-            lineage.extend(event.lineage.iter().cloned());
+            lineage.add(&event.lineage);
         }
         if let Some(models) = &mut self.models {
-            models.waiting.push(event);
-            if models.waiting.len() >= MODEL_BATCH {
-                self.score();
-            }
+            let scored = models.add(event, &self.rules);
+            self.scored(scored);
         }
     }
 
-    /// Scores what waits for the model. In memory it cannot fail but by a defect, which is told.
-    fn score(&mut self) {
-        let Some(models) = &mut self.models else { return };
-        let events = std::mem::take(&mut models.waiting);
-        match models.runtime.block_on(models.scorer.score(&events)) {
-            Ok(scored) => {
-                let mut builder = Builder::new(&self.rules, Config::default());
-                for one in &scored {
-                    builder.add_scored(&events[one.index], one);
-                }
-                for detection in builder.finish() {
-                    self.alerts.add(&detection);
-                }
-            }
+    /// Takes what the model found. In memory it cannot fail but by a defect, which is told.
+    fn scored(&mut self, scored: Result<Vec<Detection>, ScorerError>) {
+        match scored {
+            Ok(detections) => detections.iter().for_each(|detection| self.alerts.add(detection)),
             Err(e) => eprintln!("model: {e}"),
         }
     }
 
     /// Prints what was found and hands back the counts.
     fn finish(mut self, args: &ScanArgs) -> Result<Summary> {
-        self.score();
+        if let Some(models) = &mut self.models {
+            let scored = models.finish(&self.rules);
+            self.scored(scored);
+        }
         let alerts = self.alerts.finish();
         for alert in &alerts {
             self.summary.count_alert(alert.level);
         }
         let mut out = BufWriter::new(io::stdout().lock());
         let printed = if let Some(lineage) = &self.lineage {
-            let incidents = incident::group(&alerts, lineage);
+            let incidents = incident::group(&alerts, lineage.all());
             let shown: Vec<_> = incidents.iter().filter(|i| i.level >= args.min_level).collect();
             output::incidents(&mut out, args.format, &shown)
         } else {

@@ -18,6 +18,9 @@ pub(crate) fn alerts(out: &mut impl Write, format: Format, alerts: &[&Alert]) ->
             Ok(())
         }
         Format::Table => {
+            if narrow() {
+                return print(out, &narrow_table(alerts), alerts.is_empty(), NO_ALERTS);
+            }
             let mut table =
                 new_table(["Level", "Score", "First event", "Alert", "Principal", "Account", "Source", "Events"]);
             for a in alerts {
@@ -32,9 +35,34 @@ pub(crate) fn alerts(out: &mut impl Write, format: Format, alerts: &[&Alert]) ->
                     count(a.event_count, a.at_least),
                 ]);
             }
-            print(out, &table, alerts.is_empty(), "No alerts at this level.")
+            print(out, &table, alerts.is_empty(), NO_ALERTS)
         }
     }
+}
+
+const NO_ALERTS: &str = "No alerts at this level.";
+/// Columns of a terminal that an alert needs to stand on one line.
+const WIDE: u16 = 160;
+
+/// Whether the terminal is too narrow for the wide table; a file or pipe is never.
+fn narrow() -> bool {
+    Table::new().width().is_some_and(|columns| columns < WIDE)
+}
+
+/// Who and where under what, so that a terminal of 80 columns breaks no time or account number.
+fn narrow_table(alerts: &[&Alert]) -> Table {
+    let mut table = new_table(["Level", "First event", "Alert", "Events"]);
+    for a in alerts {
+        let source = a.source_ip.as_deref().map(|s| format!(" from {s}")).unwrap_or_default();
+        let place = format!("in {}{source}", a.account);
+        table.add_row([
+            format!("{}\n{:.2}", a.level, a.score),
+            a.time.to_string().replacen('T', "\n", 1),
+            format!("{}\n{}\n{}", clean(&a.title), clean(&a.principal.id), clean(&place)),
+            count(a.event_count, a.at_least),
+        ]);
+    }
+    table
 }
 
 /// Prints incidents in the order given.

@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use sentinel_model::Level;
 use serde::Serialize;
 
+use super::output::clean;
+
 /// Something in the input that could not be read as a record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Malformed {
@@ -43,6 +45,11 @@ pub(crate) struct Summary {
     pub(crate) rules_refused: usize,
     /// Paths and streams that could not be opened or decompressed.
     pub(crate) unreadable: Vec<Unreadable>,
+    /// What stands in the folders and is no file: links to folders, pipes, sockets, devices.
+    pub(crate) skipped: Vec<String>,
+    /// Malformed entries of the file that is read: how many, and where the last one was.
+    #[serde(skip)]
+    of_file: (usize, String),
 }
 
 /// A path or stream that could not be opened or decompressed.
@@ -54,13 +61,49 @@ pub(crate) struct Unreadable {
     pub(crate) reason: String,
 }
 
-/// Malformed entries printed for people; the JSON summary has all.
+/// Malformed entries and the like printed for people; the JSON summary has more.
 const PRINTED: usize = 20;
+/// Malformed entries listed of one file; further ones are told together in a last one. A file of a billion broken
+/// lines would fill the memory otherwise.
+const LISTED: usize = 10_000;
+/// Other kinds of log told apart; further ones count as `other`. Some kinds are named by whoever wrote the log.
+const KINDS: usize = 500;
 
 impl Summary {
     /// A summary with every level at zero.
     pub(crate) fn new() -> Self {
         Self { alerts: Level::ALL.iter().map(|l| (l.as_str(), 0)).collect(), ..Self::default() }
+    }
+
+    /// Begins a file.
+    pub(crate) fn begin_file(&mut self) {
+        self.files += 1;
+        self.of_file = (0, String::new());
+    }
+
+    /// Takes note of something malformed in the file that is read.
+    pub(crate) fn malformed(&mut self, file: &str, position: String, reason: String) {
+        self.of_file.0 += 1;
+        if self.of_file.0 <= LISTED {
+            self.malformed.push(Malformed { file: file.to_owned(), position, reason });
+        } else {
+            self.of_file.1 = position;
+        }
+    }
+
+    /// Ends a file: what was too much to list is told as one.
+    pub(crate) fn end_file(&mut self, file: &str) {
+        let (count, last) = std::mem::take(&mut self.of_file);
+        if count > LISTED {
+            let reason = format!("{} more like these, this is the last", count - LISTED);
+            self.malformed.push(Malformed { file: file.to_owned(), position: last, reason });
+        }
+    }
+
+    /// Counts an object that is no `CloudTrail` record.
+    pub(crate) fn unknown(&mut self, kind: String) {
+        let known = self.unknown.len() < KINDS || self.unknown.contains_key(&kind);
+        *self.unknown.entry(if known { kind } else { "other".to_owned() }).or_default() += 1;
     }
 
     /// Counts an alert.
@@ -95,22 +138,78 @@ impl Summary {
         }
         line(format_args!("malformed    {}", self.malformed.len()));
         for m in self.malformed.iter().take(PRINTED) {
-            line(format_args!("  {}: {}: {}", m.file, m.position, m.reason));
+            line(format_args!("  {}: {}: {}", clean(&m.file), m.position, clean(&m.reason)));
         }
         if self.malformed.len() > PRINTED {
             line(format_args!("  and {} more: --summary FILE lists all", self.malformed.len() - PRINTED));
         }
         line(format_args!("other kinds  {}", self.unknown.values().sum::<u64>()));
-        for (kind, count) in &self.unknown {
-            line(format_args!("  {kind}: {count}"));
+        for (kind, count) in self.unknown.iter().take(PRINTED) {
+            line(format_args!("  {}: {count}", clean(kind)));
+        }
+        if self.unknown.len() > PRINTED {
+            line(format_args!("  and {} kinds more: --summary FILE lists them", self.unknown.len() - PRINTED));
         }
         line(format_args!("rules        {} ({} refused)", self.rules, self.rules_refused));
         let alerts: Vec<_> =
             Level::ALL.iter().rev().map(|l| format!("{} {l}", self.alerts.get(l.as_str()).unwrap_or(&0))).collect();
         line(format_args!("alerts       {}", alerts.join(", ")));
+        for path in self.skipped.iter().take(PRINTED) {
+            line(format_args!("skipped      {}: a link to a folder, or no file: name it to read it", clean(path)));
+        }
+        if self.skipped.len() > PRINTED {
+            line(format_args!("skipped      {} more", self.skipped.len() - PRINTED));
+        }
         for u in &self.unreadable {
-            line(format_args!("NOT READ     {}: {}", u.file, u.reason));
+            line(format_args!("NOT READ     {}: {}", clean(&u.file), clean(&u.reason)));
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_endless_mistakes_takes_bounded_memory() {
+        let mut summary = Summary::new();
+        for file in ["a", "b"] {
+            summary.begin_file();
+            for n in 0..LISTED + 5 {
+                summary.malformed(file, format!("line {n}"), "not JSON".into());
+            }
+            summary.end_file(file);
+        }
+        summary.begin_file();
+        summary.malformed("c", "line 1".into(), "not JSON".into());
+        summary.end_file("c");
+        assert_eq!(summary.malformed.len(), 2 * (LISTED + 1) + 1);
+        let last = &summary.malformed[LISTED];
+        assert_eq!((last.file.as_str(), last.position.as_str()), ("a", "line 10004"));
+        assert_eq!(last.reason, "5 more like these, this is the last");
+    }
+
+    #[test]
+    fn endless_kinds_are_counted_together() {
+        let mut summary = Summary::new();
+        for n in 0..2 * KINDS {
+            summary.unknown(format!("eventbridge:{n}"));
+        }
+        summary.unknown("eventbridge:1".into());
+        assert_eq!((summary.unknown.len(), summary.unknown["other"]), (KINDS + 1, KINDS as u64));
+        assert_eq!(summary.unknown["eventbridge:1"], 2);
+        assert!(summary.text().lines().count() < 50);
+    }
+
+    #[test]
+    fn names_and_kinds_from_logs_do_not_drive_the_terminal() {
+        let mut summary = Summary::new();
+        summary.begin_file();
+        summary.malformed("a\u{1b}[2J\n.json", "line 1".into(), "\u{1b}]0;x\u{7}".into());
+        summary.unknown("k\u{1b}[1m".into());
+        summary.skipped.push("p\u{1b}".into());
+        summary.unreadable.push(Unreadable { file: "u\u{1b}".into(), reason: "\u{1b}".into() });
+        assert!(summary.text().chars().all(|c| c == '\n' || !c.is_control()));
     }
 }

@@ -39,13 +39,12 @@ pub struct LoadOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// A folder or file that was named cannot be read.
-    #[error("{path}: {source}")]
+    #[error("rules {path} cannot be read: {error}")]
     Unreadable {
         /// The path.
         path: PathBuf,
         /// Why.
-        #[source]
-        source: io::Error,
+        error: io::Error,
     },
     /// There are rules, and every one was refused.
     #[error("every rule was refused ({0})")]
@@ -106,7 +105,7 @@ impl Loader {
 
     /// Adds a folder or file. An error only when that path itself cannot be read.
     pub(super) fn path(&mut self, path: &Path) -> Result<(), LoadError> {
-        let unreadable = |source| LoadError::Unreadable { path: path.to_owned(), source };
+        let unreadable = |error| LoadError::Unreadable { path: path.to_owned(), error };
         if fs::metadata(path).map_err(unreadable)?.is_dir() {
             let entries = sorted_entries(path).map_err(unreadable)?;
             self.entries(entries, MAX_FOLDER_DEPTH);
