@@ -229,3 +229,100 @@ async fn a_containment_is_undone_from_the_command_line() {
     let second = with(PASSWORD);
     assert_eq!(second.status.code(), Some(1), "what is undone cannot be undone again");
 }
+
+#[tokio::test]
+async fn a_lost_password_is_reset_by_who_may_write_the_data_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("with a space");
+    let http = Client::new();
+    let server = Server::start(&data, &[]);
+    let token = administrator(&http, &server).await;
+    // Locked out as well, which a reset ends.
+    for _ in 0..5 {
+        let wrong = json!({"username": "admin", "password": "not the password at all"});
+        let answer = http.post(server.url("/auth/login")).json(&wrong).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+    }
+    let reset = |name: &str| run(&["user", "reset-password", name, "--data", data.to_str().unwrap()], b"");
+    let unknown = reset("nobody");
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("nobody"));
+    let output = reset("admin");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let told = String::from_utf8(output.stdout).unwrap();
+    let fresh = told.lines().last().unwrap().trim();
+
+    let old = http.get(server.url("/alerts")).bearer_auth(&token).send().await.unwrap();
+    assert_eq!(old.status(), StatusCode::UNAUTHORIZED, "sessions have ended");
+    let session = log_in(&http, &server, fresh).await;
+    assert_eq!(session["user"]["must_change_password"], true);
+    let early = http.get(server.url("/alerts")).bearer_auth(session["token"].as_str().unwrap()).send().await.unwrap();
+    assert_eq!(early.status(), StatusCode::FORBIDDEN);
+    server.stop();
+
+    let nowhere = folder.path().join("nothing here");
+    let output = run(&["user", "reset-password", "admin", "--data", nowhere.to_str().unwrap()], b"");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!nowhere.exists(), "nothing is made by it");
+}
+
+#[tokio::test]
+async fn what_cannot_be_served_is_refused_with_its_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("held"), &[]);
+    let address = server.base.trim_start_matches("http://").to_owned();
+    std::fs::write(folder.path().join("a-file"), "").unwrap();
+    let refused = |data: &str, listen: &str, settings: &str| {
+        let data = folder.path().join(data);
+        let config = folder.path().join("settings.toml");
+        std::fs::write(&config, settings).unwrap();
+        let (data, config) = (data.to_str().unwrap(), config.to_str().unwrap());
+        let output = run(&["serve", "--data", data, "--listen", listen, "--config", config], b"");
+        assert_eq!(output.status.code(), Some(1));
+        assert!(output.stdout.is_empty(), "no password is made for nothing");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let any = "127.0.0.1:0";
+    for (data, listen, settings, reason) in [
+        ("held", any, "", "another process serves"),
+        ("new", address.as_str(), "", address.as_str()),
+        ("a-file", any, "", "a-file"),
+        ("new", any, "[respond]\nmode = \"automatic\"", "needs a connected account"),
+        ("new", any, "[respond]\nmode = \"approve\"", "needs a connected account"),
+        ("new", any, "[detect]\nrules = [\"/no/such/rules\"]", "/no/such/rules"),
+        ("new", any, "[respond.webhook]\nurl = \"http://localhost/\"\nsecret_file = \"/no/secret\"", "/no/secret"),
+        ("new", any, "[respond\n", "line 1"),
+        ("new", any, "[ingest]\narchive_days = 0", "archive_days"),
+    ] {
+        let told = refused(data, listen, settings);
+        assert!(told.contains(reason), "{settings:?}: {told}");
+        assert!(!folder.path().join(data).join("last-start.json").exists() || data == "held");
+    }
+    server.stop();
+}
+
+#[tokio::test]
+async fn a_command_holds_to_the_guardrails_that_the_server_was_started_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    assert!(run(&["demo", "--once", "--mode", "approve", "--data", data.to_str().unwrap()], b"").status.success());
+    let listed = run(
+        &["respond", "list", "--state", "awaiting_approval", "--format", "ndjson", "--data", data.to_str().unwrap()],
+        b"",
+    );
+    let text = String::from_utf8(listed.stdout).unwrap();
+    let response: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    let (id, owner) = (response["response_id"].as_str().unwrap(), response["user_name"].as_str().unwrap());
+    // The settings lie elsewhere than the data.
+    let settings = folder.path().join("settings.toml");
+    std::fs::write(&settings, format!("[respond]\nmode = \"approve\"\nbreak_glass = [\"{owner}\"]\n")).unwrap();
+    let http = Client::new();
+    let server = Server::start(&data, &["--account", "simulated", "--config", settings.to_str().unwrap()]);
+    administrator(&http, &server).await;
+    server.stop();
+
+    let args = ["respond", "approve", id, "--as", "admin", "--password-file", "-", "--data", data.to_str().unwrap()];
+    let output = run(&args, PASSWORD.as_bytes());
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(told.contains("refused") && told.contains("break-glass"), "{told}");
+}

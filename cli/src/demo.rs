@@ -24,6 +24,7 @@ use sentinel_model::{
 use sentinel_respond::iam::SimulatedUser;
 use sentinel_simulator::{Scenario, ScenarioOptions, day_with_attack, scenario};
 use sentinel_state::{alerts::ListAlerts, incidents::ListIncidents, responses::ListResponses};
+use sentinel_telemetry::Metrics;
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
@@ -64,6 +65,7 @@ pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode> {
     if data.join("sentinel.db").exists() {
         bail!("{} holds data already: name a new folder with --data", data.display());
     }
+    let metrics = Metrics::install()?;
     let _held = folder::hold(&data)?;
     LastStart::new(AccountPort::Simulated, None)?.write(&data)?;
     let config = Config {
@@ -97,7 +99,7 @@ pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode> {
         return Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     println!();
-    show(&pipeline, &args, &data).await?;
+    show(&pipeline, &args, &data, metrics).await?;
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -242,14 +244,14 @@ fn check(outcome: &Outcome, mode: Mode) -> bool {
 }
 
 /// Serves the dashboard over what was replayed, until interrupted.
-async fn show(pipeline: &Arc<Pipeline>, args: &DemoArgs, data: &Path) -> Result<()> {
+async fn show(pipeline: &Arc<Pipeline>, args: &DemoArgs, data: &Path, metrics: Metrics) -> Result<()> {
     let listener = serve::listen(args.listen).await?;
     let (stopper, stop) = watch::channel(false);
     let mut tasks = JoinSet::new();
     pipeline.start(&mut tasks, &stop);
     serve::first_administrator(pipeline, data).await?;
     println!("Ctrl-C ends it.");
-    let served = serve::dashboard(pipeline, listener, true, serve::interrupted()).await;
+    let served = serve::dashboard(pipeline, listener, metrics, true, serve::interrupted()).await;
     stopper.send_replace(true);
     while tasks.join_next().await.is_some() {}
     served

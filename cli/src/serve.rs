@@ -34,6 +34,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<()> {
     let _held = folder::hold(&args.data)?;
     let listener = listen(args.listen).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    // Before anything that counts.
+    let metrics = Metrics::install()?;
     let pipeline = Arc::new(Pipeline::open(&args.data, &config, args.account, clock)?);
     // Written once the settings are known to be good.
     LastStart::new(args.account, args.config.as_deref())?.write(&args.data)?;
@@ -59,7 +61,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<()> {
     tasks.spawn(watcher.run(stop.clone()));
     first_administrator(&pipeline, &args.data).await?;
     println!("Watching {} for log files.", inbox.display());
-    let served = dashboard(&pipeline, listener, args.account == AccountPort::Simulated, interrupted()).await;
+    let served = dashboard(&pipeline, listener, metrics, args.account == AccountPort::Simulated, interrupted()).await;
     stopper.send_replace(true);
     while tasks.join_next().await.is_some() {}
     served
@@ -91,10 +93,10 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener> {
 pub(crate) async fn dashboard(
     pipeline: &Pipeline,
     listener: TcpListener,
+    metrics: Metrics,
     simulated_account: bool,
     until: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
-    let metrics = Metrics::install()?;
     let app = Arc::new(Dashboard {
         users: pipeline.users.clone(),
         alerts: pipeline.alerts.clone(),

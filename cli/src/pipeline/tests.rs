@@ -1,8 +1,16 @@
 //! The real stages, wired as `serve` wires them, over a clock that tests move: what becomes of events from
 //! their arrival to the key's state.
 
-use std::sync::Arc;
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
 
+use axum::{
+    Json, Router,
+    http::{HeaderMap, StatusCode},
+    routing::post,
+};
 use sentinel_durable::{
     ManualClock,
     worker::{self, Settings},
@@ -23,7 +31,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::config::{IngestConfig, RespondConfig};
+use crate::config::{IngestConfig, RespondConfig, WebhookConfig};
 
 const ACCOUNT: &str = "111122223333";
 const OWN_ROLE: &str = "arn:aws:iam::111122223333:role/CloudSentinelRespond";
@@ -40,11 +48,20 @@ struct World {
 
 impl World {
     async fn new(mode: Mode) -> Self {
+        Self::with(mode, None).await
+    }
+
+    async fn with(mode: Mode, receiver: Option<&Receiver>) -> Self {
         let data = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(START.parse().unwrap()));
         let config = Config {
             ingest: IngestConfig { archive_days: 60, search_days: 30 },
-            respond: RespondConfig { mode, own_role: Some(OWN_ROLE.into()), ..RespondConfig::default() },
+            respond: RespondConfig {
+                mode,
+                own_role: Some(OWN_ROLE.into()),
+                webhook: receiver.map(|r| WebhookConfig { url: r.1.clone(), secret_file: None }),
+                ..RespondConfig::default()
+            },
             ..Config::default()
         };
         let pipeline = Pipeline::open(data.path(), &config, AccountPort::Simulated, clock.clone()).unwrap();
@@ -142,6 +159,49 @@ impl World {
             "eventType": "AwsApiCall", "managementEvent": true, "recipientAccountId": ACCOUNT,
             "eventCategory": "Management"
         })
+    }
+}
+
+/// A notice as a receiver was sent it, and what the receiver answered.
+#[derive(Debug, Clone)]
+struct Told {
+    id: String,
+    title: String,
+    status: u16,
+}
+
+#[derive(Default)]
+struct Received {
+    told: Mutex<Vec<Told>>,
+    failures: Mutex<VecDeque<u16>>,
+}
+
+/// A webhook's receiver on this machine, and its address.
+struct Receiver(Arc<Received>, String);
+
+impl Receiver {
+    /// One that answers the first notices with these.
+    async fn start(failures: &[u16]) -> Self {
+        let received =
+            Arc::new(Received { failures: Mutex::new(failures.iter().copied().collect()), ..Received::default() });
+        let kept = Arc::clone(&received);
+        let take = async move |headers: HeaderMap, Json(body): Json<Value>| {
+            let status = kept.failures.lock().unwrap().pop_front().unwrap_or(200);
+            kept.told.lock().unwrap().push(Told {
+                id: headers["idempotency-key"].to_str().unwrap().into(),
+                title: body["title"].as_str().unwrap().into(),
+                status,
+            });
+            StatusCode::from_u16(status).unwrap()
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        tokio::spawn(async { axum::serve(listener, Router::new().route("/", post(take))).await });
+        Self(received, url)
+    }
+
+    fn titles(&self) -> Vec<String> {
+        self.0.told.lock().unwrap().iter().map(|t| t.title.clone()).collect()
     }
 }
 
@@ -254,6 +314,41 @@ async fn copies_of_an_event_by_every_way_in_make_one_alert_and_one_action() {
     // One id from the batch of events to the action.
     assert_eq!(world.responses().await[0].correlation_id, stopped[0].alert.correlation_id);
     assert!(stopped[0].alert.correlation_id.starts_with("co-"));
+}
+
+#[tokio::test]
+async fn a_second_key_that_joins_an_alert_is_contained_too_and_the_alert_is_told_once() {
+    let receiver = Receiver::start(&[]).await;
+    let world = World::with(Mode::Automatic, Some(&receiver)).await;
+    world.take(simulated(), &[world.attack("attack-1", 5)]).await;
+    assert_eq!((world.changes(KEY).await, world.changes(OTHER_KEY).await), (1, 0));
+    let mut second = world.attack("attack-2", 5);
+    second["userIdentity"]["accessKeyId"] = json!(OTHER_KEY);
+    world.take(simulated(), std::slice::from_ref(&second)).await;
+    world.take(bus(), &[second]).await;
+    let stopped: Vec<_> = world.alerts().await.into_iter().filter(|a| !a.alert.rule.id.starts_with("model:")).collect();
+    assert_eq!((stopped.len(), stopped[0].alert.event_count), (1, 2));
+    assert_eq!((world.changes(KEY).await, world.changes(OTHER_KEY).await), (1, 1));
+    assert_eq!(world.responses().await.len(), 2);
+    let titles = receiver.titles();
+    assert_eq!(titles.iter().filter(|t| t.starts_with("high alert")).count(), 1, "{titles:?}");
+    assert_eq!(titles.iter().filter(|t| t.starts_with("Contained")).count(), 2, "{titles:?}");
+}
+
+#[tokio::test]
+async fn a_webhook_that_fails_gets_each_notice_again_until_it_took_it_once() {
+    let receiver = Receiver::start(&[500, 503, 429]).await;
+    let world = World::with(Mode::Observe, Some(&receiver)).await;
+    let attack = world.attack("attack", 5);
+    for channel in [simulated(), bus(), simulated()] {
+        world.take(channel, std::slice::from_ref(&attack)).await;
+    }
+    world.pass(1800).await;
+    let told = receiver.0.told.lock().unwrap().clone();
+    let alerts: Vec<_> = told.iter().filter(|t| t.title.starts_with("high alert")).collect();
+    assert_eq!(alerts.iter().filter(|t| t.status == 200).count(), 1, "{told:?}");
+    assert!(alerts.len() > 1 && alerts.iter().all(|t| t.id == alerts[0].id), "{told:?}");
+    assert_eq!(alerts.last().unwrap().status, 200, "and not again after that");
 }
 
 #[tokio::test]

@@ -208,11 +208,12 @@ impl Enrich {
             };
             let is_new = before.is_none();
             let rose = grown.alert.level >= Level::Low && grown.raised.is_none_or(|l| grown.alert.level > l);
-            let unchanged = before.as_ref().is_some_and(|b| b.alert == grown.alert && b.basis == grown.basis) && !rose;
+            let tell = rose || (grown.alert.level >= Level::Low && uses_new_key(before.as_ref(), &grown));
+            let unchanged = before.as_ref().is_some_and(|b| b.alert == grown.alert && b.basis == grown.basis) && !tell;
             if unchanged {
                 return Ok(Some((grown, false)));
             }
-            match self.store(before.as_ref(), grown, &members, rose, correlation_id).await {
+            match self.store(before.as_ref(), grown, &members, tell, correlation_id).await {
                 Err(EnrichError::Table(e)) if e.is_condition() => pause(attempt).await,
                 Err(e) => return Err(e),
                 Ok(stored) => {
@@ -280,14 +281,14 @@ impl Enrich {
         Ok(Some((stored, members)))
     }
 
-    /// Stores a grown alert, its members and, when it rose, the message to respond, in one transaction. The
+    /// Stores a grown alert, its members and, when respond is to be told, the message, in one transaction. The
     /// links by which grouping finds it are written before, so that whoever sees the alert can find it.
     async fn store(
         &self,
         before: Option<&StoredAlert>,
         mut grown: StoredAlert,
         members: &Members,
-        rose: bool,
+        tell: bool,
         correlation_id: &str,
     ) -> Result<StoredAlert, EnrichError> {
         if merge::shrink(&mut grown.alert, ALERT_BYTES)? {
@@ -302,14 +303,14 @@ impl Enrich {
             self.incidents.link(&new, alert.window, &alert.account, &alert.alert_id, now).await?;
         }
         let mut writes = Vec::new();
-        if rose {
+        if tell {
             let raised = AlertRaised {
                 correlation_id: correlation_id.to_owned(),
                 alert_id: alert.alert_id.clone(),
                 account: alert.account.clone(),
                 level: alert.level,
             };
-            let id = format!("raised-{}-{}", alert.alert_id, alert.level);
+            let id = format!("raised-{}-{}-{}", alert.alert_id, alert.level, alert.key_uses.len());
             writes.push(outbox::put(&id, Stage::Respond, &codec::encode(&raised)?)?);
             grown.raised = Some(alert.level);
         }
@@ -363,6 +364,15 @@ impl Handler for Enrich {
         }
         outcomes
     }
+}
+
+/// Whether a stored alert now shows a key that it did not: respond has yet to decide about that one, though the
+/// alert itself is neither raised nor notified again.
+fn uses_new_key(before: Option<&StoredAlert>, grown: &StoredAlert) -> bool {
+    before.is_some_and(|before| {
+        let known = |id: &str| before.alert.key_uses.iter().any(|k| k.access_key_id == id);
+        grown.alert.key_uses.iter().any(|k| !known(&k.access_key_id))
+    })
 }
 
 /// Waits a little, longer with every attempt, and never as long as the other writer does.

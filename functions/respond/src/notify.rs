@@ -240,6 +240,7 @@ impl Respond {
         match &outcome {
             Ok(()) => notice.sent_at = Some(self.ports.clock.now()),
             Err(e) => {
+                sentinel_telemetry::error("respond");
                 warn!(%channel, notice = %notice_id, attempts = notice.attempts, error = %e, correlation_id = %content.correlation_id, "notice was not delivered");
                 if notice.attempts >= MAX_ATTEMPTS {
                     error!(%channel, notice = %notice_id, error = %e, "notice is given up");

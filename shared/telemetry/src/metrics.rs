@@ -28,6 +28,11 @@ pub const ACTIONS: &str = "sentinel_actions_total";
 /// Notifications, by `channel` and `outcome`.
 pub const NOTIFICATIONS: &str = "sentinel_notifications_total";
 
+/// Stages whose errors are counted from the start; parts of stages appear with their first error.
+const STAGES: [&str; 4] = ["ingest", "detect", "enrich", "respond"];
+/// Levels of alerts.
+const LEVELS: [&str; 5] = ["informational", "low", "medium", "high", "critical"];
+
 /// Every metric: name, whether it is a histogram of seconds (else a counter), meaning.
 pub const ALL: [(&str, bool, &str); 11] = [
     (EVENTS, false, "Events accepted by ingest."),
@@ -51,6 +56,13 @@ pub fn describe() {
         } else {
             describe_counter!(name, meaning);
         }
+    }
+    // There from the start, so that the first failure and the first alert are seen as an increase.
+    for stage in STAGES {
+        counter!(ERRORS, "stage" => stage).increment(0);
+    }
+    for level in LEVELS {
+        counter!(ALERTS, "level" => level).increment(0);
     }
 }
 

@@ -75,6 +75,8 @@ mod tests {
             "# HELP sentinel_events_total Events accepted by ingest.",
             "# TYPE sentinel_event_delay_seconds histogram",
             "sentinel_events_total 7",
+            "sentinel_errors_total{stage=\"respond\"} 0",
+            "sentinel_alerts_total{level=\"critical\"} 0",
             "sentinel_event_delay_seconds_bucket{le=\"30\"} 0",
             "sentinel_event_delay_seconds_bucket{le=\"60\"} 1",
             "sentinel_event_delay_seconds_sum 42",
