@@ -36,6 +36,8 @@ pub(super) struct Object<'a> {
 
 /// Longest name of a kind that is passed on.
 const KIND_CHARS: usize = 120;
+/// How base64 of gzip begins: its magic number and method.
+pub(super) const GZIP_BASE64: &str = "H4sI";
 
 /// Parses an object.
 pub(super) fn parse(object: &Object<'_>, limits: &Limits) -> Result<Value, String> {
@@ -100,11 +102,10 @@ impl Item<'_> {
             }
         }
         if let Some(data) = self.value.get("awslogs").and_then(|l| l.get("data")).and_then(|d| d.as_str()) {
-            let bytes = base64::engine::general_purpose::STANDARD
-                .decode(data.trim())
-                .map_err(|e| format!("awslogs.data is no base64: {e}"))?;
-            out.wrapped.push(Wrapped { bytes, envelope: envelope.clone(), position: self.object.position });
-            return Ok(());
+            return self.base64("awslogs.data", data, envelope, out);
+        }
+        if let Some(data) = self.packed_data() {
+            return self.base64("data", data, envelope, out);
         }
         if let Some(text) = self.wrapped_text() {
             return self.text_of(text, envelope, out);
@@ -118,6 +119,9 @@ impl Item<'_> {
         if let Some(source) = self.value.get("eventSource").and_then(|s| s.as_str())
             && source.starts_with("aws:")
         {
+            if let Some(data) = self.packed_data() {
+                return self.base64("kinesis.data", data, envelope, out);
+            }
             // Bucket notifications and stream records have the same members, but are no CloudTrail.
             (out.sink)(Found::Unknown { kind: kind_name("notification", source) });
             return Ok(());
@@ -128,6 +132,20 @@ impl Item<'_> {
             envelope,
             position: self.object.position,
         }));
+        Ok(())
+    }
+
+    /// A subscription's payload in a record of a Kinesis stream, or of Firehose.
+    fn packed_data(&self) -> Option<&str> {
+        let inner = self.value.get("kinesis").unwrap_or(&self.value);
+        inner.get("data")?.as_str().filter(|data| data.starts_with(GZIP_BASE64))
+    }
+
+    fn base64(&self, member: &str, data: &str, envelope: &Arc<Envelope>, out: &mut Out<'_>) -> Result<(), String> {
+        let bytes = base64::engine::general_purpose::STANDARD
+            .decode(data.trim())
+            .map_err(|e| format!("{member} is no base64: {e}"))?;
+        out.wrapped.push(Wrapped { bytes, envelope: envelope.clone(), position: self.object.position });
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use super::window::Window;
 use super::{Envelope, Found, Limits, Position, ReadError};
 
 mod object;
+mod packed;
 mod told;
 
 use told::Told;
@@ -140,6 +141,7 @@ impl<'r> Walker<'r> {
                 }
                 return Ok(Next::Yield);
             }
+            b'H' if self.packed(out)? => return Ok(Next::Yield),
             _ => {
                 self.junk("not JSON", out);
                 self.window.skip_line()?;

@@ -83,6 +83,39 @@ fn cloudwatch_logs_subscriptions_plain_and_packed() {
 }
 
 #[test]
+fn payloads_of_cloudwatch_logs_subscriptions_outside_their_wrapping() {
+    let payload = |id: &str| {
+        let plain = format!(r#"{{"messageType":"DATA_MESSAGE","logEvents":[{{"message":{}}}]}}"#, string(&record(id)));
+        base64(gzip(plain))
+    };
+    let broken_lines =
+        |text: &str| text.as_bytes().chunks(76).map(String::from_utf8_lossy).collect::<Vec<_>>().join("\n");
+    let (a, b) = (payload("a"), payload("b"));
+    let kinesis = format!(
+        r#"{{"eventSource":"aws:kinesis","eventName":"aws:kinesis:record","eventID":"s:1","kinesis":{{"data":"{a}"}}}}"#
+    );
+    for (text, want) in [
+        (a.clone(), &["a"][..]),
+        (format!("{a}\n{b}\n"), &["a", "b"]),
+        (format!("{}\r\n{}\n{}\n", broken_lines(&a), broken_lines(&b), record("c")), &["a", "b", "c"]),
+        (format!(r#"{{"Records":[{kinesis}]}}"#), &["a"]),
+        (format!(r#"{{"recordId":"1","data":"{b}"}}"#), &["b"]),
+    ] {
+        for chunk in [1, 7, 100_000] {
+            let found = seen_with(Slowly(text.as_bytes(), chunk), "x", &Limits::default());
+            assert_eq!(ids(&found), want, "{text}");
+            assert!(found.malformed.is_empty() && found.unknown.is_empty(), "{found:?}");
+        }
+    }
+    for junk in ["H4sI", "H4sIAAAA", "H4", "Hello\nH4sI!!", "H4sI====="] {
+        let found = seen(junk);
+        assert_eq!((found.malformed.len(), found.records.len(), &found.error), (1, 0, &None), "{junk}: {found:?}");
+    }
+    let found = seen(format!("{}\n{}\n", &a[..a.len() / 2 / 4 * 4], record("after")));
+    assert_eq!((ids(&found), found.malformed.len()), (vec!["after"], 1), "{found:?}");
+}
+
+#[test]
 fn a_control_message_of_cloudwatch_logs_is_no_mistake() {
     let found = seen(
         r#"{"messageType":"CONTROL_MESSAGE","owner":"CloudwatchLogs","logEvents":[{"id":"","timestamp":1,"message":"CWL CONTROL MESSAGE: Checking health"}]}"#,
