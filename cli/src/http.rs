@@ -100,7 +100,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let slow = || async {
-            tokio::time::sleep(Duration::from_secs(3600)).await;
+            tokio::time::sleep(Duration::from_hours(1)).await;
             "late"
         };
         let router = Router::new().route("/", get(|| async { "here" })).route("/slow", get(slow));
