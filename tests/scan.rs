@@ -329,3 +329,16 @@ fn a_reader_that_goes_away_is_no_failure() {
         assert!(output.stderr.is_empty(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
+
+#[test]
+fn a_habit_is_one_alert_a_day() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = |n: u32| {
+        let (id, time) = (format!("f2000000-0000-4000-8000-{n:012}"), format!("2026-03-02T{n:02}:30:00Z"));
+        record(&id, &time, "secretsmanager.amazonaws.com", "ListSecrets", &Value::Null).to_string()
+    };
+    write(folder.path(), "log.ndjson", (0..24).map(list).collect::<Vec<_>>().join("\n"));
+    let (alerts, _) = scan(&[folder.path().to_str().unwrap()]);
+    assert_eq!(alerts.len(), 1, "{alerts:?}");
+    assert_eq!(alerts[0]["event_count"], 24);
+}

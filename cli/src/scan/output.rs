@@ -76,18 +76,14 @@ pub(crate) fn incidents(out: &mut impl Write, format: Format, incidents: &[&Inci
             Ok(())
         }
         Format::Table => {
-            let mut table = new_table(["Level", "Score", "From", "To", "Incident", "Alerts", "Events"]);
+            // The story takes the room: it is what is read, and a terminal of 80 columns must not cut it to pieces.
+            let mut table = new_table(["Level", "Incident"]);
             for i in incidents {
                 let summary: Vec<_> = i.summary.iter().map(|s| clean(s)).collect();
-                let story = format!("{}\n{}\n{}", clean(&i.title), i.incident_id, summary.join("\n"));
+                let facts = format!("{}, {} to {}", i.incident_id, i.time_first, i.time_last);
                 table.add_row([
-                    i.level.to_string(),
-                    format!("{:.2}", i.score),
-                    i.time_first.to_string(),
-                    i.time_last.to_string(),
-                    story,
-                    i.alert_count.to_string(),
-                    i.event_count.to_string(),
+                    format!("{}\n{:.2}\n\nalerts {}\nevents {}", i.level, i.score, i.alert_count, i.event_count),
+                    format!("{}\n{facts}\n\n{}", clean(&i.title), summary.join("\n")),
                 ]);
             }
             print(out, &table, incidents.is_empty(), "No incidents at this level.")
