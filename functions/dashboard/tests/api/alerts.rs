@@ -1,6 +1,6 @@
 //! Alerts, incidents, events and statistics.
 
-use sentinel_model::Level;
+use sentinel_model::{EventRef, Level};
 use sentinel_state::users::Role;
 use serde_json::{Value, json};
 
@@ -67,7 +67,9 @@ async fn an_alert_is_shown_with_all_that_belongs_to_it() {
     let token = world.session("root", Role::Admin).await;
     // Its record came in by the API.
     world.post("/api/v1/logs", &token, record("event-4")).await.is(202);
-    let four = alert(4, Level::High, "2026-03-01T11:58:00Z");
+    let mut four = alert(4, Level::High, "2026-03-01T11:58:00Z");
+    let content = sentinel_model::hash::content_hash(&record("event-4"));
+    four.first_events = four.first_events.into_iter().map(|e| EventRef { content, ..e }).collect();
     world.store(&four).await;
     world.incident(&[&four]).await;
     world.respond_to(&four).await;
