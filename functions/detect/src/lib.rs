@@ -9,6 +9,7 @@ pub mod detection;
 #[cfg(test)]
 mod differential;
 mod dispatch;
+mod fields;
 pub mod handler;
 pub mod models;
 mod program;

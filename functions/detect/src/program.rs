@@ -21,7 +21,10 @@ use rsigma_eval::{
 use rsigma_parser::{ConditionExpr, Quantifier};
 use sonic_rs::{JsonValueTrait, Value};
 
-use crate::view::{FieldPath, Found, Objects, RecordView, event_value};
+use crate::{
+    fields::{Fields, Lookup},
+    view::{Found, Objects, RecordView, event_value},
+};
 
 /// Selections that the conditions of one rule may refer to, selectors counted out. A rule with more would
 /// cost too much per event; the largest public rules stay below 200.
@@ -58,17 +61,17 @@ pub(crate) enum Node {
     AtLeast(usize, Vec<usize>),
     /// Always or never.
     Fixed(bool),
-    /// A field and what its value must be.
-    Field(FieldPath, CompiledMatcher),
+    /// A field (its number) and what its value must be.
+    Field(usize, CompiledMatcher),
     /// Whether a field is there (null counts as absent).
-    Exists(FieldPath, bool),
+    Exists(usize, bool),
     /// Any text of the record.
     Keyword(CompiledMatcher),
 }
 
 impl Program {
     /// Makes a rule ready to run.
-    pub(crate) fn new(rule: &CompiledRule) -> Result<Self, TooLarge> {
+    pub(crate) fn new(rule: &CompiledRule, fields: &mut Fields) -> Result<Self, TooLarge> {
         if rule.detections.values().any(looks_into_arrays) {
             return Ok(Self::Plain(Box::new(rule.clone())));
         }
@@ -81,15 +84,15 @@ impl Program {
             .iter()
             .map(|c| condition(c, &names, &numbers, &mut references))
             .collect::<Result<Vec<_>, _>>()?;
-        let selections = names.iter().map(|name| selection(&rule.detections[*name])).collect();
+        let selections = names.iter().map(|name| selection(&rule.detections[*name], fields)).collect();
         Ok(Self::Own { selections, conditions })
     }
 
     /// Whether a record matches.
-    pub(crate) fn matches(&self, record: &Value) -> bool {
+    pub(crate) fn matches(&self, record: &Lookup<'_>) -> bool {
         match self {
             Self::Own { selections, conditions } => conditions.iter().any(|node| holds(node, selections, record)),
-            Self::Plain(rule) => evaluate_rule(rule, &RecordView::new(record, Objects::Structure)).is_some(),
+            Self::Plain(rule) => evaluate_rule(rule, &RecordView::new(record.record, Objects::Structure)).is_some(),
         }
     }
 }
@@ -136,27 +139,27 @@ fn count(references: &mut usize, more: usize) -> Result<(), TooLarge> {
     if *references > MAX_REFERENCES { Err(TooLarge) } else { Ok(()) }
 }
 
-fn selection(detection: &CompiledDetection) -> Node {
+fn selection(detection: &CompiledDetection, fields: &mut Fields) -> Node {
     match detection {
-        CompiledDetection::AllOf(items) => Node::All(items.iter().map(item).collect()),
-        CompiledDetection::And(parts) => Node::All(parts.iter().map(selection).collect()),
-        CompiledDetection::AnyOf(parts) => Node::Any(parts.iter().map(selection).collect()),
+        CompiledDetection::AllOf(items) => Node::All(items.iter().map(|i| item(i, fields)).collect()),
+        CompiledDetection::And(parts) => Node::All(parts.iter().map(|p| selection(p, fields)).collect()),
+        CompiledDetection::AnyOf(parts) => Node::Any(parts.iter().map(|p| selection(p, fields)).collect()),
         CompiledDetection::Keywords(matcher) => Node::Keyword(matcher.clone()),
         // Rules with these run on rsigma's evaluator, see `looks_into_arrays`.
         CompiledDetection::ArrayMatch { .. } | CompiledDetection::Conditional { .. } => Node::Fixed(false),
     }
 }
 
-fn item(item: &CompiledDetectionItem) -> Node {
+fn item(item: &CompiledDetectionItem, fields: &mut Fields) -> Node {
     match (&item.field, item.exists) {
-        (Some(field), Some(there)) => Node::Exists(FieldPath::parse(field), there),
+        (Some(field), Some(there)) => Node::Exists(fields.number(field), there),
         (None, Some(there)) => Node::Fixed(!there),
-        (Some(field), None) => Node::Field(FieldPath::parse(field), item.matcher.clone()),
+        (Some(field), None) => Node::Field(fields.number(field), item.matcher.clone()),
         (None, None) => Node::Keyword(item.matcher.clone()),
     }
 }
 
-fn holds(node: &Node, selections: &[Node], record: &Value) -> bool {
+fn holds(node: &Node, selections: &[Node], record: &Lookup<'_>) -> bool {
     match node {
         Node::All(parts) => parts.iter().all(|p| holds(p, selections, record)),
         Node::Any(parts) => parts.iter().any(|p| holds(p, selections, record)),
@@ -164,13 +167,13 @@ fn holds(node: &Node, selections: &[Node], record: &Value) -> bool {
         Node::Selection(number) => holds(&selections[*number], selections, record),
         Node::AtLeast(least, chosen) => at_least(*least, chosen, selections, record),
         Node::Fixed(verdict) => *verdict,
-        Node::Field(path, matcher) => field_matches(matcher, path.find(record), record),
-        Node::Exists(path, there) => is_there(&path.find(record)) == *there,
-        Node::Keyword(matcher) => matcher.matches_keyword(&RecordView::new(record, Objects::Text)),
+        Node::Field(field, matcher) => field_matches(matcher, record.find(*field), record.record),
+        Node::Exists(field, there) => is_there(&record.find(*field)) == *there,
+        Node::Keyword(matcher) => matcher.matches_keyword(&RecordView::new(record.record, Objects::Text)),
     }
 }
 
-fn at_least(least: usize, chosen: &[usize], selections: &[Node], record: &Value) -> bool {
+fn at_least(least: usize, chosen: &[usize], selections: &[Node], record: &Lookup<'_>) -> bool {
     let mut missing = least;
     for (position, number) in chosen.iter().enumerate() {
         if missing == 0 || missing > chosen.len() - position {
@@ -256,21 +259,31 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn program(detection: &str) -> Program {
-        let yaml = format!("title: t\nlogsource:\n  product: aws\ndetection:\n{detection}\n");
-        let collection = rsigma_parser::parse_sigma_yaml(&yaml).unwrap();
+    fn matches(program: &(Program, Fields), record: &str) -> bool {
+        let record = sonic_rs::from_str(record).unwrap();
+        program.0.matches(&program.1.of(&record))
+    }
+
+    fn made(yaml: &str) -> Result<(Program, Fields), TooLarge> {
+        let collection = rsigma_parser::parse_sigma_yaml(yaml).unwrap();
         assert!(collection.errors.is_empty(), "{:?}", collection.errors);
-        Program::new(&rsigma_eval::compile_rule(&collection.rules[0]).unwrap()).unwrap()
+        let mut fields = Fields::default();
+        Ok((Program::new(&rsigma_eval::compile_rule(&collection.rules[0]).unwrap(), &mut fields)?, fields))
+    }
+
+    fn program(detection: &str) -> (Program, Fields) {
+        let yaml = format!("title: t\nlogsource:\n  product: aws\ndetection:\n{detection}\n");
+        made(&yaml).unwrap()
     }
 
     #[track_caller]
     fn check(detection: &str, hits: &[&str], misses: &[&str]) {
         let program = program(detection);
         for record in hits {
-            assert!(program.matches(&sonic_rs::from_str(record).unwrap()), "should hit: {record}");
+            assert!(matches(&program, record), "should hit: {record}");
         }
         for record in misses {
-            assert!(!program.matches(&sonic_rs::from_str(record).unwrap()), "should miss: {record}");
+            assert!(!matches(&program, record), "should miss: {record}");
         }
     }
 
@@ -334,11 +347,10 @@ mod tests {
     #[test]
     fn array_member_rules_run_on_the_structured_record() {
         let yaml = "title: t\nsigma-version: 3\nlogsource:\n  product: aws\ndetection:\n  s:\n    items[any]:\n      a: x\n      b: y\n  condition: s\n";
-        let collection = rsigma_parser::parse_sigma_yaml(yaml).unwrap();
-        let program = Program::new(&rsigma_eval::compile_rule(&collection.rules[0]).unwrap()).unwrap();
-        assert!(matches!(program, Program::Plain(_)));
-        assert!(program.matches(&sonic_rs::from_str(r#"{"items":[{"a":"x","b":"y"}]}"#).unwrap()));
-        assert!(!program.matches(&sonic_rs::from_str(r#"{"items":[{"a":"x"},{"b":"y"}]}"#).unwrap()));
+        let program = made(yaml).unwrap();
+        assert!(matches!(program.0, Program::Plain(_)));
+        assert!(matches(&program, r#"{"items":[{"a":"x","b":"y"}]}"#));
+        assert!(!matches(&program, r#"{"items":[{"a":"x"},{"b":"y"}]}"#));
     }
 
     #[test]
@@ -352,8 +364,7 @@ mod tests {
         let condition = vec!["1 of them"; 60].join(" or ");
         let head = "title: t\nlogsource:\n  product: aws\ndetection:\n";
         let yaml = format!("{head}{}  condition: {condition}\n", selections.concat());
-        let collection = rsigma_parser::parse_sigma_yaml(&yaml).unwrap();
-        assert!(Program::new(&rsigma_eval::compile_rule(&collection.rules[0]).unwrap()).is_err());
+        assert!(made(&yaml).is_err());
     }
 
     proptest! {

@@ -12,16 +12,32 @@ const MAX_NAME_CHARS: usize = 120;
 
 /// One sentence: who called what, from where, and how it ended.
 pub(crate) fn call(event: &Event) -> String {
-    let action = format!("{}:{}", short_service(&event.action.service), name(&event.action.name));
-    let through = event.invoked_by.as_deref().map(|service| format!(" through {}", name(service)));
-    let from = source(event).map(|source| format!(" from {}", name(&source)));
-    let region = event.region.as_deref().map(|region| format!(" in {}", name(region)));
-    let failed = match &event.outcome {
-        Outcome::Success => None,
-        Outcome::Failure { code, .. } => Some(format!("; it failed ({})", name(code))),
-    };
-    let rest = [through, from, region, failed].map(Option::unwrap_or_default).concat();
-    format!("{} called {action}{rest}.", who(&event.principal))
+    // Written into one buffer: this is done for every event that matches anything.
+    let mut said = String::with_capacity(160);
+    who(&mut said, &event.principal);
+    said.push_str(" called ");
+    name(&mut said, event.action.service.strip_suffix(".amazonaws.com").unwrap_or(&event.action.service));
+    said.push(':');
+    name(&mut said, &event.action.name);
+    if let Some(service) = &event.invoked_by {
+        said.push_str(" through ");
+        name(&mut said, service);
+    }
+    if let Some(source) = source(event) {
+        said.push_str(" from ");
+        name(&mut said, &source);
+    }
+    if let Some(region) = &event.region {
+        said.push_str(" in ");
+        name(&mut said, region);
+    }
+    if let Outcome::Failure { code, .. } = &event.outcome {
+        said.push_str("; it failed (");
+        name(&mut said, code);
+        said.push(')');
+    }
+    said.push('.');
+    said
 }
 
 /// Source address or host as text.
@@ -31,54 +47,81 @@ pub(crate) fn source(event: &Event) -> Option<String> {
 
 /// Text on one line, control characters gone, cut to a bearable length.
 pub(crate) fn clean(text: &str) -> String {
-    clip(text, MAX_CHARS)
+    let mut clean = String::new();
+    clip(&mut clean, text, MAX_CHARS);
+    clean
 }
 
-fn name(text: &str) -> String {
-    clip(text, MAX_NAME_CHARS)
+fn name(said: &mut String, text: &str) {
+    clip(said, text, MAX_NAME_CHARS);
 }
 
-fn clip(text: &str, most: usize) -> String {
-    let mut clean = String::with_capacity(text.len().min(most));
-    let mut space = false;
+fn clip(said: &mut String, text: &str, most: usize) {
+    // Nearly all names: nothing to clean, nothing to cut.
+    if text.len() <= most && text.bytes().all(|b| b.is_ascii_graphic()) {
+        return said.push_str(text);
+    }
+    let (mut space, mut length) = (false, 0);
     for c in text.trim().chars() {
         if c.is_control() || c.is_whitespace() {
             space = true;
             continue;
         }
-        if space {
-            clean.push(' ');
-            space = false;
+        for c in space.then_some(' ').into_iter().chain([c]) {
+            if length == most {
+                return said.push('…');
+            }
+            said.push(c);
+            length += 1;
         }
-        clean.push(c);
-    }
-    match clean.char_indices().nth(most) {
-        Some((at, _)) => format!("{}…", &clean[..at]),
-        None => clean,
+        space = false;
     }
 }
 
-/// `iam` for `iam.amazonaws.com`.
-fn short_service(service: &str) -> String {
-    name(service.strip_suffix(".amazonaws.com").unwrap_or(service))
-}
-
-fn who(principal: &Principal) -> String {
-    let account = principal.account.as_deref().map(|a| format!(", account {}", name(a))).unwrap_or_default();
+fn who(said: &mut String, principal: &Principal) {
     let called = principal.name.as_deref().unwrap_or(&principal.id);
-    match principal.kind {
-        PrincipalKind::Root => format!("The root user{}", account.replacen(", ", " of ", 1)),
-        PrincipalKind::IamUser => format!("{} (IAM user{account})", name(called)),
+    let kind = match principal.kind {
+        PrincipalKind::Root => {
+            said.push_str("The root user");
+            return account(said, " of", principal);
+        }
+        PrincipalKind::Service => {
+            name(said, called);
+            return said.push_str(" (AWS service)");
+        }
+        PrincipalKind::Account => {
+            said.push_str("Somebody of another account (");
+            name(said, &principal.id);
+            return said.push(')');
+        }
+        PrincipalKind::Unknown => return said.push_str("Somebody unknown"),
         PrincipalKind::AssumedRole => match principal.role.as_deref().and_then(|r| r.rsplit('/').next()) {
-            Some(role) => format!("{} (session of role {}{account})", name(called), name(role)),
-            None => format!("{} (role session{account})", name(called)),
+            Some(role) => {
+                name(said, called);
+                said.push_str(" (session of role ");
+                name(said, role);
+                account(said, ",", principal);
+                return said.push(')');
+            }
+            None => "role session",
         },
-        PrincipalKind::FederatedUser => format!("{} (federated user{account})", name(called)),
-        PrincipalKind::External => format!("{} (user of an outside identity provider{account})", name(called)),
-        PrincipalKind::IdentityCenterUser => format!("{} (IAM Identity Center user{account})", name(called)),
-        PrincipalKind::Service => format!("{} (AWS service)", name(called)),
-        PrincipalKind::Account => format!("Somebody of another account ({})", name(&principal.id)),
-        PrincipalKind::Unknown => String::from("Somebody unknown"),
+        PrincipalKind::IamUser => "IAM user",
+        PrincipalKind::FederatedUser => "federated user",
+        PrincipalKind::External => "user of an outside identity provider",
+        PrincipalKind::IdentityCenterUser => "IAM Identity Center user",
+    };
+    name(said, called);
+    said.push_str(" (");
+    said.push_str(kind);
+    account(said, ",", principal);
+    said.push(')');
+}
+
+fn account(said: &mut String, before: &str, principal: &Principal) {
+    if let Some(account) = &principal.account {
+        said.push_str(before);
+        said.push_str(" account ");
+        name(said, account);
     }
 }
 
@@ -86,6 +129,12 @@ fn who(principal: &Principal) -> String {
 mod tests {
     use super::*;
     use crate::testing::event;
+
+    fn told(principal: &Principal) -> String {
+        let mut said = String::new();
+        who(&mut said, principal);
+        said
+    }
 
     #[test]
     fn failures_and_go_betweens_are_told() {
@@ -106,19 +155,21 @@ mod tests {
         let mut p = event("e", "2026-03-02T09:15:00Z", "CreateUser").principal;
         let mut read = |kind| {
             p.kind = kind;
-            who(&p)
+            told(&p)
         };
         assert_eq!(read(PrincipalKind::Root), "The root user of account 111122223333");
         assert_eq!(read(PrincipalKind::AssumedRole), "dana (role session, account 111122223333)");
         assert_eq!(read(PrincipalKind::Unknown), "Somebody unknown");
         p.role = Some(String::from("arn:aws:iam::111122223333:role/path/admin"));
         p.kind = PrincipalKind::AssumedRole;
-        assert_eq!(who(&p), "dana (session of role admin, account 111122223333)");
+        assert_eq!(told(&p), "dana (session of role admin, account 111122223333)");
     }
 
     #[test]
     fn hostile_text_cannot_forge_lines() {
         assert_eq!(clean("a\u{1b}[31m\nb\r\n\tc  d"), "a [31m b c d");
-        assert_eq!(name(&"x".repeat(500)).chars().count(), MAX_NAME_CHARS + 1);
+        let mut long = String::new();
+        name(&mut long, &"x".repeat(500));
+        assert_eq!(long.chars().count(), MAX_NAME_CHARS + 1);
     }
 }

@@ -102,10 +102,20 @@ fn walk<'a>(value: &'a Value, steps: &[Step], depth: usize, found: &mut Found<'a
     match step {
         Step::Key { name, rest: flat } => {
             if let Some(object) = value.as_object() {
-                if let Some(inner) = flat.as_deref().and_then(|flat| object.get(&flat)) {
-                    return found.push(inner);
+                // One pass for both names; the whole rest of the path as one key comes before its first part.
+                let mut first = None;
+                for (key, inner) in object {
+                    if flat.as_deref() == Some(key) {
+                        return found.push(inner);
+                    }
+                    if first.is_none() && key == &**name {
+                        first = Some(inner);
+                        if flat.is_none() {
+                            break;
+                        }
+                    }
                 }
-                if let Some(inner) = object.get(&&**name) {
+                if let Some(inner) = first {
                     walk(inner, rest, depth - 1, found);
                 }
             } else if let Some(items) = value.as_array() {

@@ -7,7 +7,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
-use sentinel_model::{Alert, Detection, Timestamp, alert::IntelFinding};
+use sentinel_model::{Alert, Detection, Member, Principal, Timestamp, alert::IntelFinding};
 
 /// Most findings kept of one alert, the worst first.
 pub const FINDING_CAP: usize = 20;
@@ -96,13 +96,20 @@ pub fn indicators_of(alert: Option<&Alert>, detection: &Detection) -> Vec<Indica
         all.extend(alert.indicators.keys.iter().cloned().map(Indicator::Key));
         all.extend(alert.indicators.agents.iter().cloned().map(Indicator::Agent));
     }
-    for member in &detection.members {
+    all.extend(indicators_in(&detection.principal, &detection.members));
+    all.into_iter().collect()
+}
+
+/// The indicators in members of one principal.
+pub(crate) fn indicators_in(principal: &Principal, members: &[Member]) -> BTreeSet<Indicator> {
+    let mut all = BTreeSet::new();
+    for member in members {
         all.extend(member.source_ip.clone().map(Indicator::Address));
         all.extend(member.access_key_id.clone().map(Indicator::Key));
         all.extend(member.user_agent.clone().map(Indicator::Agent));
     }
-    if detection.principal.identifies_someone() {
-        all.insert(Indicator::Principal(detection.principal.id.clone()));
+    if principal.identifies_someone() {
+        all.insert(Indicator::Principal(principal.id.clone()));
     }
-    all.into_iter().collect()
+    all
 }

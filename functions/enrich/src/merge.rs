@@ -7,10 +7,10 @@
 use std::collections::BTreeSet;
 
 use sentinel_model::{
-    Alert, Attack, Detection, EventRef, Indicators, KeyUse, Level, Member, Principal, Provenance, RuleRef,
+    Alert, Attack, Detection, EventRef, Indicators, KeyUse, Level, Member, Principal, Provenance, RuleRef, Window,
     alert::{
-        ActionClass, AttestedUse, COPIES_PER_USE, INDICATOR_CAP, IntelFinding, KEY_CAP, MEMBER_CAP, SHOWN_EVENTS,
-        ScoreBasis, USES_PER_KEY,
+        ActionClass, AttestedUse, COPIES_PER_USE, INDICATOR_CAP, IntelFinding, KEY_CAP, MEMBER_CAP, Matched,
+        MatchedRule, SHOWN_EVENTS, ScoreBasis, USES_PER_KEY,
     },
     provenance,
 };
@@ -64,52 +64,121 @@ pub fn grow(
 fn begin(detection: &Detection, correlation_id: &str) -> Option<Growing> {
     let first = detection.members.iter().min_by(|a, b| a.event.cmp(&b.event))?;
     let last = detection.members.iter().map(|m| m.event.time).max()?;
-    let alert = Alert {
+    let whose = Whose {
         alert_id: detection.alert_id.clone(),
+        rule: &detection.rule,
+        attack: &detection.attack,
+        window: detection.window,
+        principal: &detection.principal,
+        account: &detection.account,
+    };
+    let mut growing = begin_with(whose, first, correlation_id);
+    growing.alert.time_last = last;
+    Some(growing)
+}
+
+/// What an alert is about, whatever its events are.
+struct Whose<'a> {
+    alert_id: String,
+    rule: &'a RuleRef,
+    attack: &'a Attack,
+    window: Window,
+    principal: &'a Principal,
+    account: &'a str,
+}
+
+fn begin_with(whose: Whose<'_>, first: &Member, correlation_id: &str) -> Growing {
+    let alert = Alert {
+        alert_id: whose.alert_id,
         time: first.event.time,
-        time_last: last,
-        rule: detection.rule.clone(),
-        title: detection.rule.title.clone(),
+        time_last: first.event.time,
+        rule: whose.rule.clone(),
+        // Settling copies it from the rule.
+        title: String::new(),
         category: String::new(),
         level: Level::Informational,
         score: 0.0,
-        principal: detection.principal.clone(),
-        account: detection.account.clone(),
+        principal: whose.principal.clone(),
+        account: whose.account.to_owned(),
         region: first.region.clone(),
         source_ip: first.source_ip.clone(),
         event_count: 0,
         at_least: false,
         first_events: BTreeSet::new(),
         indicators: Indicators::default(),
-        attack: detection.attack.clone(),
+        attack: whose.attack.clone(),
         reasons: Vec::new(),
-        window: detection.window,
+        window: whose.window,
         key_uses: Vec::new(),
         provenance: Vec::new(),
         correlation_id: correlation_id.to_owned(),
     };
-    Some(Growing { alert, basis: ScoreBasis::default() })
+    Growing { alert, basis: ScoreBasis::default() }
+}
+
+/// Begins an alert from one match, without counting the match yet: [`absorb_match`] does.
+pub(crate) fn begin_match(alert_id: String, event: &Matched, rule: &MatchedRule<'_>, window: Window) -> Growing {
+    let whose = Whose {
+        alert_id,
+        rule: rule.rule,
+        attack: rule.attack,
+        window,
+        principal: &event.principal,
+        account: &event.account,
+    };
+    begin_with(whose, &event.member, "")
+}
+
+/// [`absorb`] of the detection that one match makes. `class` is the member's [`score::classify`].
+pub(crate) fn absorb_match(
+    growing: &mut Growing,
+    event: &Matched,
+    class: ActionClass,
+    rule: &MatchedRule<'_>,
+    counted: Counted,
+    intel: &Intel,
+) {
+    absorb_labels(&mut growing.alert, rule.rule, &event.principal, rule.attack, counted);
+    absorb_member(&mut growing.alert, &mut growing.basis, &event.member, class);
+    absorb_reasons(&mut growing.basis, &[event.call.as_str(), rule.why], intel);
+}
+
+/// What counting a detection's members gave.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Counted {
+    /// Members that the alert did not count before and counts now.
+    pub(crate) fresh: u64,
+    /// Whether one could not be counted because the alert is full.
+    pub(crate) overflow: bool,
 }
 
 /// Adds a detection without settling score and reasons.
 pub fn absorb(growing: &mut Growing, detection: &Detection, fresh: u64, overflow: bool, intel: &Intel) {
-    let alert = &mut growing.alert;
-    alert.event_count = (alert.event_count + fresh).min(MEMBER_CAP);
-    alert.at_least |= overflow;
-    merge_rule(&mut alert.rule, &detection.rule);
-    merge_principal(&mut alert.principal, &detection.principal);
-    merge_attack(&mut alert.attack, &detection.attack);
+    let counted = Counted { fresh, overflow };
+    absorb_labels(&mut growing.alert, &detection.rule, &detection.principal, &detection.attack, counted);
     for member in &detection.members {
-        absorb_member(alert, &mut growing.basis, member);
+        absorb_member(&mut growing.alert, &mut growing.basis, member, score::classify(member));
     }
-    let basis = &mut growing.basis;
-    basis.reasons.extend(detection.reasons.iter().cloned());
-    keep_first(&mut basis.reasons, REASON_CAP);
+    absorb_reasons(&mut growing.basis, &detection.reasons, intel);
+}
+
+fn absorb_labels(alert: &mut Alert, rule: &RuleRef, principal: &Principal, attack: &Attack, counted: Counted) {
+    alert.event_count = (alert.event_count + counted.fresh).min(MEMBER_CAP);
+    alert.at_least |= counted.overflow;
+    merge_rule(&mut alert.rule, rule);
+    merge_principal(&mut alert.principal, principal);
+    merge_attack(&mut alert.attack, attack);
+}
+
+fn absorb_reasons(basis: &mut ScoreBasis, reasons: &[impl AsRef<str>], intel: &Intel) {
+    for reason in reasons {
+        add_text(&mut basis.reasons, reason.as_ref(), REASON_CAP);
+    }
     basis.lookup_failed = intel.failed;
     merge_findings(&mut basis.findings, &intel.findings);
 }
 
-fn absorb_member(alert: &mut Alert, basis: &mut ScoreBasis, member: &Member) {
+fn absorb_member(alert: &mut Alert, basis: &mut ScoreBasis, member: &Member, class: ActionClass) {
     if alert.first_events.first().is_none_or(|first| member.event < *first) {
         alert.time = member.event.time;
         alert.region.clone_from(&member.region);
@@ -123,7 +192,7 @@ fn absorb_member(alert: &mut Alert, basis: &mut ScoreBasis, member: &Member) {
     add_indicator(&mut indicators.keys, member.access_key_id.as_deref());
     add_indicator(&mut indicators.agents, member.user_agent.as_deref());
 
-    provenance::merge(&mut alert.provenance, member.provenance.iter().cloned());
+    provenance::merge_from(&mut alert.provenance, &member.provenance);
     keep_copies(&mut alert.provenance, INDICATOR_CAP);
     if let Some(key) = &member.access_key_id {
         add_use(&mut alert.key_uses, key, member);
@@ -132,7 +201,6 @@ fn absorb_member(alert: &mut Alert, basis: &mut ScoreBasis, member: &Member) {
     if let Some(score) = member.model_score {
         basis.model_score = Some(basis.model_score.map_or(score, |s| s.max(score)));
     }
-    let class = score::classify(member);
     let graver = match &basis.gravest {
         None => true,
         Some((known, action)) => class > *known || (class == *known && member.action < *action),
@@ -155,11 +223,18 @@ fn add_first(events: &mut BTreeSet<EventRef>, event: &EventRef) {
 
 fn add_indicator(set: &mut BTreeSet<String>, value: Option<&str>) {
     let Some(value) = value.filter(|v| !v.is_empty()) else { return };
-    if set.contains(value) {
+    let cut = value.char_indices().nth(TEXT_CAP).map_or(value, |(at, _)| &value[..at]);
+    add_text(set, cut, INDICATOR_CAP);
+}
+
+/// Adds a text to a set that keeps its first `most`, without allocating for one that is there or would not stay.
+fn add_text(set: &mut BTreeSet<String>, text: &str, most: usize) {
+    let beyond = set.len() >= most && set.last().is_some_and(|last| text > last.as_str());
+    if beyond || set.contains(text) {
         return;
     }
-    set.insert(value.chars().take(TEXT_CAP).collect());
-    keep_first(set, INDICATOR_CAP);
+    set.insert(text.to_owned());
+    keep_first(set, most);
 }
 
 fn keep_first<T: Ord>(set: &mut BTreeSet<T>, most: usize) {
@@ -193,13 +268,13 @@ fn add_use(uses: &mut Vec<KeyUse>, key: &str, member: &Member) {
     let place = list.binary_search_by(|u| (member.event.time, &member.event.id).cmp(&(u.time, &u.event_id)));
     match place {
         Ok(i) => {
-            provenance::merge(&mut list[i].provenance, member.provenance.iter().cloned());
+            provenance::merge_from(&mut list[i].provenance, &member.provenance);
             keep_copies(&mut list[i].provenance, COPIES_PER_USE);
         }
         Err(i) if i >= USES_PER_KEY => {}
         Err(i) => {
             let mut copies = Vec::new();
-            provenance::merge(&mut copies, member.provenance.iter().cloned());
+            provenance::merge_from(&mut copies, &member.provenance);
             keep_copies(&mut copies, COPIES_PER_USE);
             let (event_id, time) = (member.event.id.clone(), member.event.time);
             list.insert(i, AttestedUse { event_id, time, provenance: copies });

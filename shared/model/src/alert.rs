@@ -135,6 +135,33 @@ pub struct Detection {
     pub reasons: Vec<String>,
 }
 
+/// What one event says to every rule that it matched. With a [`MatchedRule`] it is what a [`Detection`] of that
+/// one event is, for those who collect the matches of many events in memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Matched {
+    /// Who.
+    pub principal: Principal,
+    /// In which account.
+    pub account: String,
+    /// The event.
+    pub member: Member,
+    /// A readable sentence on what was done.
+    pub call: String,
+}
+
+/// A rule that an event matched.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MatchedRule<'a> {
+    /// The rule.
+    pub rule: &'a RuleRef,
+    /// Its ATT&CK labels.
+    pub attack: &'a Attack,
+    /// Width of its alerts' windows in minutes.
+    pub window_minutes: u32,
+    /// A readable sentence on why it counts.
+    pub why: &'a str,
+}
+
 /// Addresses, keys and agents seen in an alert's events, sorted, each list capped.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Indicators {

@@ -81,3 +81,13 @@ pub fn merge(into: &mut Vec<Provenance>, from: impl IntoIterator<Item = Provenan
         }
     }
 }
+
+/// [`merge`], cloning only the copies that are new.
+pub fn merge_from(into: &mut Vec<Provenance>, from: &[Provenance]) {
+    for copy in from {
+        match into.binary_search_by(|p| p.channel.cmp(&copy.channel)) {
+            Ok(i) => into[i].received_at = into[i].received_at.min(copy.received_at),
+            Err(i) => into.insert(i, copy.clone()),
+        }
+    }
+}

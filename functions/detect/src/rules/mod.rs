@@ -20,7 +20,9 @@ pub use meta::RuleMeta;
 pub(crate) use pack::files as pack_files;
 
 use crate::{
+    detection::rule_reason,
     dispatch::{Dispatch, DispatchStats, Placement},
+    fields::Fields,
     program::{Program, TooLarge},
 };
 
@@ -31,6 +33,8 @@ pub struct RuleIndex(u32);
 #[derive(Debug)]
 struct Rule {
     meta: RuleMeta,
+    /// The sentence that its alerts have of it.
+    why: String,
     /// `None` for a rule of another log source: loaded and listed, never evaluated.
     program: Option<Program>,
     /// What rsigma itself would run, to compare with.
@@ -42,6 +46,7 @@ struct Rule {
 #[derive(Debug, Default)]
 pub struct RuleSet {
     rules: Vec<Rule>,
+    fields: Fields,
     dispatch: Dispatch,
     stats: DispatchStats,
 }
@@ -67,12 +72,13 @@ impl RuleSet {
     }
 
     /// Which rules a record (a CloudTrail record, parsed) matches: `hits` is cleared and filled, in the
-    /// set's order. Allocates nothing for most records that match no rule.
+    /// set's order.
     pub fn matches(&self, record: &Value, hits: &mut Vec<RuleIndex>) {
         hits.clear();
+        let fields = self.fields.of(record);
         let skipped = |number: u32| self.rules[number as usize].program.is_none();
         self.dispatch.candidates(record, skipped, |number| {
-            if self.rules[number as usize].program.as_ref().is_some_and(|p| p.matches(record)) {
+            if self.rules[number as usize].program.as_ref().is_some_and(|p| p.matches(&fields)) {
                 hits.push(RuleIndex(number));
             }
         });
@@ -82,6 +88,11 @@ impl RuleSet {
     /// What is known of a rule. The index must be of this set.
     pub fn meta(&self, index: RuleIndex) -> &RuleMeta {
         &self.rules[index.0 as usize].meta
+    }
+
+    /// The sentence that a rule's alerts have of it.
+    pub(crate) fn why(&self, index: RuleIndex) -> &str {
+        &self.rules[index.0 as usize].why
     }
 
     /// All rules in order, those of other log sources included.
@@ -107,7 +118,7 @@ impl RuleSet {
     /// Adds a compiled rule.
     fn push(&mut self, meta: RuleMeta, compiled: &CompiledRule) -> Result<(), TooLarge> {
         let program = if meta.evaluated {
-            let program = Program::new(compiled)?;
+            let program = Program::new(compiled, &mut self.fields)?;
             let placement = self.dispatch.insert(compiled);
             *match placement {
                 Placement::EventName => &mut self.stats.by_event_name,
@@ -120,6 +131,7 @@ impl RuleSet {
             None
         };
         self.rules.push(Rule {
+            why: rule_reason(&meta),
             meta,
             program,
             #[cfg(test)]

@@ -118,14 +118,24 @@ pub fn access_key(value: &Value) -> Option<&str> {
 
 /// Makes the event of a record. `provenance` says how this copy came.
 pub fn normalise(record: &Record<'_>, provenance: Provenance) -> Result<Event, NormaliseError> {
-    let (value, envelope) = (&record.value, record.envelope);
     let raw = RawRecord::new(record.text.to_owned())?;
+    let id = identity::event_id(&record.value, record.text).into_owned();
+    let mut event = outline(record, id, identity::content_hash(&record.value), provenance, raw);
+    event.targets = targets(&record.value);
+    event.lineage = lineage::edges(&record.value, &event);
+    Ok(event)
+}
+
+/// The event of a record without targets and lineage, from what is known of it already: its id, content hash
+/// and text. For those who look at many records and need only who did what; `raw` may then be anything.
+pub fn outline(record: &Record<'_>, id: String, content: u64, provenance: Provenance, raw: RawRecord) -> Event {
+    let (value, envelope) = (&record.value, record.envelope);
     let (time, own_time) = event_time(value, envelope, provenance.received_at);
     let account = account(value, envelope).to_owned();
     let region = region(value, envelope).map(str::to_owned);
-    let mut event = Event {
-        id: identity::event_id(value, record.text).into_owned(),
-        content: identity::content_hash(value),
+    Event {
+        id,
+        content,
         time,
         time_text: value.get("eventTime").filter(|_| own_time).map(fields::as_text),
         source: SourceKind::CloudTrail,
@@ -139,15 +149,13 @@ pub fn normalise(record: &Record<'_>, provenance: Provenance) -> Result<Event, N
         region,
         access_key_id: access_key(value).map(str::to_owned),
         invoked_by: text_at(value, &["userIdentity", "invokedBy"]).map(str::to_owned),
-        targets: targets(value),
+        targets: Vec::new(),
         network: network(value),
         outcome: outcome(value),
         lineage: Vec::new(),
         provenance: vec![provenance],
         raw,
-    };
-    event.lineage = lineage::edges(value, &event);
-    Ok(event)
+    }
 }
 
 #[cfg(test)]
