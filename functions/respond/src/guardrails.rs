@@ -86,21 +86,20 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
         asks.push("An action on this key was undone before, so it is only touched with approval.".to_owned());
     }
     asks.extend(facts.earlier.map(str::to_owned));
-    let attested = attestation(facts);
-    if let Err(reason) = &attested {
-        asks.push(reason.clone());
+    // Whoever decides needs what the machine would have decided by.
+    let mut evidence = vec![format!("IAM says that the key belongs to {}.", facts.alert.principal.id)];
+    match attestation(facts) {
+        Ok(sentence) => evidence.push(sentence),
+        Err(reason) => asks.push(reason),
     }
     let capped = facts.actions_this_hour >= facts.hourly_cap;
     let cap_reached = capped && asks.is_empty();
     if capped {
         asks.push(format!("The cap of {} automatic actions an hour and account is reached.", facts.hourly_cap));
     }
-    if !asks.is_empty() {
-        return Decision { verdict: Verdict::Approval, reasons: asks, cap_reached };
-    }
-    let mut reasons = vec![format!("IAM says that the key belongs to {}.", facts.alert.principal.id)];
-    reasons.extend(attested);
-    Decision { verdict: Verdict::Automatic, reasons, cap_reached: false }
+    let verdict = if asks.is_empty() { Verdict::Automatic } else { Verdict::Approval };
+    asks.extend(evidence);
+    Decision { verdict, reasons: asks, cap_reached }
 }
 
 /// Why a principal is never acted on, whatever the key: our own roles, service-linked roles, services, root.

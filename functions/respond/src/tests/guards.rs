@@ -282,3 +282,13 @@ async fn an_event_of_our_own_role_never_starts_an_action() {
     }
     assert_eq!(world.faults.sets.load(Ordering::SeqCst), 0);
 }
+
+#[test]
+fn who_is_asked_is_told_owner_and_evidence_too() {
+    let decision = with_facts(&alert("al-1"), |f| f.ask_always = true);
+    assert_eq!(decision.verdict, Verdict::Approval);
+    let told = decision.reasons.join(" ");
+    for part in ["The mode is approve", "IAM says that the key belongs to", "signed with this key, came by"] {
+        assert!(told.contains(part), "{told}");
+    }
+}
