@@ -7,7 +7,7 @@ use sentinel_model::{Level, response::Mode};
 
 /// Finds and stops attacks on AWS accounts.
 #[derive(Debug, Parser)]
-#[command(name = "sentinel", version, about, propagate_version = true)]
+#[command(name = "sentinel", version, about = "Finds and stops attacks on AWS accounts", propagate_version = true)]
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
