@@ -1,0 +1,3 @@
+//! The Lambda of ingest.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The Lambda of respond.
+
+fn main() {}

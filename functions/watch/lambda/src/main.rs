@@ -1,0 +1,3 @@
+//! The Lambda of watch.
+
+fn main() {}
