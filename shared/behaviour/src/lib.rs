@@ -18,7 +18,7 @@ mod tests;
 
 pub use features::{FEATURES, Feature, N, features};
 pub use rarity::{Rarity, RarityBuilder, Risk, risk};
-pub use state::{Learn, PrincipalState, Replay};
+pub use state::{Learn, News, PrincipalState, Replay};
 
 use sentinel_model::Event;
 

@@ -39,6 +39,11 @@ impl<const CAP: usize> Sketch<CAP> {
         self.0.iter().filter(|s| s.2 + 60 > minute && s.2 <= minute + 60).count()
     }
 
+    /// Whether it holds a value that `earlier` did not, other than in the place of one that had to make room.
+    pub(crate) fn has_new_values(&self, earlier: &Self) -> bool {
+        self.0.len() > earlier.0.len()
+    }
+
     pub(crate) fn add(&mut self, hash: u32, minute: u32) {
         if let Some(slot) = self.0.iter_mut().find(|s| s.0 == hash) {
             slot.1 = slot.1.saturating_add(1);

@@ -56,6 +56,17 @@ pub enum Replay {
     },
 }
 
+/// What a state learned between two points in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct News {
+    /// An API, service, network, agent or Region used for the first time, or an alert.
+    pub new_kind: bool,
+    /// Events learned.
+    pub events: u32,
+    /// Seconds between the latest events of the two.
+    pub seconds: i64,
+}
+
 /// State of one principal.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -115,6 +126,17 @@ impl PrincipalState {
         #[allow(clippy::cast_precision_loss, reason = "exact below 16 million, and capped far below")]
         let learned = self.learned.min(1_000_000) as f32;
         (learned / MATURE_AFTER).min(1.0)
+    }
+
+    /// What this state knows that `earlier`, a past form of it, did not.
+    pub fn news_since(&self, earlier: &Self) -> News {
+        let new_kind = self.apis.has_new_values(&earlier.apis)
+            || self.services.has_new_values(&earlier.services)
+            || self.networks.has_new_values(&earlier.networks)
+            || self.agents.has_new_values(&earlier.agents)
+            || self.regions.has_new_values(&earlier.regions)
+            || self.alerts != earlier.alerts;
+        News { new_kind, events: self.learned.saturating_sub(earlier.learned), seconds: self.last - earlier.last }
     }
 
     /// Whether an event was seen before, and what came of it.

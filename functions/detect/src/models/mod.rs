@@ -11,6 +11,7 @@
 //! activity: how many false alerts a real account gives is to be measured there.
 
 pub mod baselines;
+pub mod cached;
 pub mod forest;
 pub mod manifest;
 pub mod onnx;
@@ -29,6 +30,7 @@ mod simulated;
 mod tests;
 
 pub use baselines::{BaselineStore, MemoryBaselines, TableBaselines};
+pub use cached::CachedBaselines;
 pub use forest::{Forest, ForestOptions};
 pub use manifest::Manifest;
 pub use runner::{Model, ModelError};

@@ -11,6 +11,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use sentinel_behaviour::{Learn, PrincipalState, Replay, features};
 use sentinel_model::Event;
 
@@ -23,6 +24,9 @@ use crate::scorer::{LOWEST_ALERT_SCORE, Scored, Scorer, ScorerError};
 
 /// Attempts at a principal's state that others write too, before the batch is left to redelivery.
 const ATTEMPTS: usize = 8;
+
+/// Principals whose states are read side by side: what a batch waits for is the store, not the model.
+const AT_ONCE: usize = 16;
 
 /// Scores with one model.
 #[derive(Clone)]
@@ -147,11 +151,13 @@ impl Scorer for ModelScorer {
                 by_principal.entry(who).or_default().push((index, event));
             }
         }
-        let mut found = Vec::new();
+        let mut each = Vec::with_capacity(by_principal.len());
         for (who, mut events) in by_principal {
             events.sort_by(|(_, a), (_, b)| (a.time, &a.id).cmp(&(b.time, &b.id)));
-            found.extend(self.principal(&who, &events).await?);
+            each.push(async move { self.principal(&who, &events).await }.boxed());
         }
+        let all: Vec<Vec<Scored>> = stream::iter(each).buffer_unordered(AT_ONCE).try_collect().await?;
+        let mut found: Vec<Scored> = all.into_iter().flatten().collect();
         found.sort_by_key(|s| s.index);
         Ok(found)
     }
