@@ -1,0 +1,65 @@
+//! The start of a function: logs, metrics, settings and the clients' configuration, each once a process.
+
+use std::{process::ExitCode, sync::Arc};
+
+use anyhow::{Context, Result};
+use sentinel_aws::{SdkConfig, budget::Budget, sdk};
+use sentinel_durable::{Clock, SystemClock};
+use sentinel_telemetry::{LogFormat, TelemetryError, init_logs};
+
+use crate::{Emf, Env};
+
+/// The log filter when none is set.
+const DEFAULT_FILTER: &str = "info";
+/// The variable that sets it.
+const FILTER: &str = "SENTINEL_LOG";
+
+/// What a main wires its stage with.
+#[derive(Clone)]
+pub struct Start {
+    /// The stage, as logs and metrics name it.
+    pub stage: &'static str,
+    /// What every AWS client is made from.
+    pub sdk: SdkConfig,
+    /// Time left of the current invocation; set at the start of each.
+    pub budget: Budget,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Settings.
+    pub env: Env,
+    pub(crate) metrics: Emf,
+}
+
+/// Starts logging (JSON lines) and counting, and loads the SDK's configuration. Once a process. A wrong
+/// `SENTINEL_LOG` is told with the other mistakes when settings are read.
+pub async fn start(stage: &'static str) -> Result<Start> {
+    let mut env = Env::process();
+    start_logs(&mut env)?;
+    let metrics = Emf::new(stage);
+    metrics::set_global_recorder(metrics.clone()).context("starting metrics")?;
+    sentinel_telemetry::metrics::describe();
+    let budget = Budget::unlimited();
+    let sdk = sdk::load(budget.clone()).await;
+    Ok(Start { stage, sdk, budget, clock: Arc::new(SystemClock), env, metrics })
+}
+
+fn start_logs(env: &mut Env) -> Result<()> {
+    let filter = env.read(|e| e.text_or(FILTER, DEFAULT_FILTER))?;
+    match init_logs(LogFormat::Json, &filter) {
+        Err(TelemetryError::Filter { filter, reason }) => {
+            env.note(format!("{FILTER} is no log filter: {filter:?} ({reason})"));
+            init_logs(LogFormat::Json, DEFAULT_FILTER)?;
+        }
+        other => other?,
+    }
+    Ok(())
+}
+
+/// How a main ends: an error goes to the log as one line before the process exits with failure, which Lambda
+/// reports as a failed start.
+pub fn exit(result: Result<()>) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    let told = format!("{error:#}");
+    tracing::error!(error = told, "the function cannot start");
+    ExitCode::FAILURE
+}
