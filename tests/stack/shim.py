@@ -1,0 +1,175 @@
+"""Runs the emulator in this process with a recording hook around its request path.
+
+Out: (a) while switched on, an `AWS API Call via CloudTrail` event on the default bus for every call that changes something,
+as CloudTrail itself does on AWS, so that the template's own rules fire; (b) every call by who made it, for the comparison of
+policies with what the code calls. Under `/_trail/` the tests switch it, read it, and put ready-made records on the bus
+(PutEvents refuses `aws.*` sources here as on AWS).
+
+Written against ministack 1.5.33, whose private functions it wraps: the version is pinned where it is installed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import trail
+from ministack import app as emulator
+from ministack.core import iam_actions, iam_evaluator
+from ministack.core.responses import get_account_id, set_request_account_id, set_request_region
+
+ACCOUNT = os.environ["MINISTACK_ACCOUNT_ID"]
+REGION = os.environ.get("AWS_DEFAULT_REGION", "us-east-1")
+PREFIX = "/_trail/"
+
+_lock = threading.Lock()
+_state: dict[str, Any] = {"on": False, "events": []}
+# principal -> action -> {"count", "denied", "failed", "resources"}
+_calls: dict[str, dict[str, dict[str, Any]]] = {}
+# changes of access keys in order, by which the drill counts containments
+_changes: list[dict[str, Any]] = []
+_WATCHED = frozenset({"iam:UpdateAccessKey", "iam:DeleteAccessKey", "iam:PutUserPolicy", "iam:PutRolePolicy"})
+_dispatch = emulator._dispatch_service_request
+_application = emulator.app
+
+
+def caller_of(headers: dict[str, str], query: dict[str, Any]) -> trail.Caller | None:
+    """Who signed a request, by the emulator's own records; None for an unknown key."""
+    key = emulator.extract_access_key_id(headers, query) or ""
+    who = iam_evaluator.resolve_caller_identity(key)
+    if not who:
+        return None
+    arn = who["userArn"]
+    role_arn, role_id = None, ""
+    if ":assumed-role/" in arn:
+        from ministack.services import iam
+
+        name = arn.split(":assumed-role/")[1].split("/")[0]
+        role = iam._roles.get_scoped(who["accountId"], None, name) or {}
+        role_arn, role_id = role.get("Arn"), role.get("RoleId", "")
+    return trail.Caller(key, arn, who.get("userId", ""), who["accountId"], role_arn, role_id)
+
+
+def actions_of(service: str, action: str, body: bytes, region: str, resource: str) -> list[tuple[str, str]]:
+    """The actions IAM checks for a call, each with its resource: a DynamoDB transaction is several."""
+    if service == "dynamodb":
+        inner = iam_actions.dynamodb_transaction_checks(action, body, region, get_account_id())
+        if inner:
+            return inner
+    return [(action, resource)]
+
+
+def note(caller: trail.Caller, checked: list[tuple[str, str]], status: int, code: str) -> None:
+    """Counts a call under its principal."""
+    who = caller.role_arn or caller.arn
+    with _lock:
+        for action, resource in checked:
+            seen = _calls.setdefault(who, {}).setdefault(action, {"count": 0, "denied": 0, "failed": 0, "resources": []})
+            seen["count"] += 1
+            seen["denied"] += code in trail.DENIED
+            seen["failed"] += status >= 500
+            if resource and resource not in seen["resources"] and len(seen["resources"]) < 50:
+                seen["resources"].append(resource)
+
+
+def put_on_bus(records: list[dict[str, Any]]) -> None:
+    """Puts CloudTrail records on the default bus, as the services themselves do."""
+    bus = emulator._get_module("eventbridge")
+    for made in records:
+        source = made["eventSource"].removesuffix(".amazonaws.com")
+        kind = "AWS Console Sign In via CloudTrail" if made.get("eventType") == "AwsConsoleSignIn" else "AWS API Call via CloudTrail"
+        entry = {"Source": f"aws.{source}", "DetailType": kind, "Detail": json.dumps(made)}
+        bus._put_events({"Entries": [entry]}, allow_aws_source=True)
+
+
+def observe(service: str, method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any],
+            request_id: str, status: int, answer: bytes) -> None:
+    """Records one call that was answered."""
+    params = emulator._routing_params(method, path, headers, body, query)
+    action = iam_actions.extract_iam_action(service, method, path, headers, body, params)
+    caller = caller_of(headers, query)
+    if action is None or caller is None:
+        return
+    region = emulator.extract_region(headers)
+    resource = iam_actions.extract_resource_arn(service, method, path, headers, body, params, region, get_account_id())
+    code, _ = trail.error_of(status, answer)
+    if code not in trail.UNAUTHENTICATED:
+        note(caller, actions_of(service, action, body, region, resource), status, code)
+    call = trail.Call(action, region, request_id, headers, query, body, status, answer)
+    made = trail.record(call, caller)
+    if made is None or made["readOnly"]:
+        return
+    with _lock:
+        if action in _WATCHED:
+            _changes.append({"at": time.time(), "status": status, "record": made})
+        if not _state["on"]:
+            return
+        _state["events"].append(made)
+    put_on_bus([made])
+
+
+async def dispatch(method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any], request_id: str) -> Any:
+    """The emulator's dispatch, and the record of it."""
+    status, told, answer = await _dispatch(method, path, headers, body, query, request_id)
+    try:
+        params = emulator._routing_params(method, path, headers, body, query)
+        service = emulator.detect_service(method, path, headers, params)
+        seen = answer if isinstance(answer, (bytes, bytearray)) else b""
+        observe(service, method, path, headers, body, query, request_id, status, bytes(seen))
+    except Exception:
+        emulator.logger.exception("trail: a call was not recorded")
+        _state["broken"] = True
+    return status, told, answer
+
+
+async def control(path: str, body: bytes) -> tuple[int, dict[str, Any]]:
+    """Answers the tests' own requests."""
+    given = json.loads(body) if body else {}
+    if path == "switch":
+        with _lock:
+            _state["on"] = bool(given["on"])
+        return 200, {"on": _state["on"]}
+    if path == "bus":
+        set_request_account_id(given.get("account", ACCOUNT))
+        set_request_region(given.get("region", REGION))
+        put_on_bus(given["records"])
+        return 200, {"put": len(given["records"])}
+    if path == "calls":
+        with _lock:
+            return 200, {"calls": _calls, "broken": bool(_state.get("broken"))}
+    if path == "events":
+        with _lock:
+            return 200, {"records": list(_state["events"])}
+    if path == "changes":
+        with _lock:
+            return 200, {"changes": list(_changes)}
+    return 404, {"error": path}
+
+
+async def entry(scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
+    """The ASGI application: the tests' own paths here, everything else the emulator's."""
+    if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
+        await _application(scope, receive, send)
+        return
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    status, told = await control(scope["path"].removeprefix(PREFIX), body)
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"application/json")]})
+    await send({"type": "http.response.body", "body": json.dumps(told).encode()})
+
+
+if __name__ == "__main__":
+    emulator._dispatch_service_request = dispatch
+    emulator.app = entry
+    emulator.main()
