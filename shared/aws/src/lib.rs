@@ -11,6 +11,8 @@ pub mod claims;
 pub mod cloudtrail;
 pub mod dynamodb;
 pub mod iam;
+#[cfg(test)]
+mod mocked;
 pub mod notify;
 pub mod objects;
 pub mod opensearch;
@@ -19,3 +21,5 @@ pub mod sdk;
 pub mod secrets;
 pub mod sqs;
 pub mod timer;
+
+pub use aws_config::SdkConfig;
