@@ -31,9 +31,11 @@ REGION = os.environ.get("AWS_DEFAULT_REGION", "us-east-1")
 PREFIX = "/_trail/"
 
 _lock = threading.Lock()
-_state: dict[str, Any] = {"on": False, "events": []}
+_state: dict[str, Any] = {"on": False, "timeline": False, "events": []}
 # principal -> action -> {"count", "denied", "failed", "resources"}
 _calls: dict[str, dict[str, dict[str, Any]]] = {}
+# every call in order while switched on, for latencies: when it was answered, by whom, how long the emulator took
+_timeline: list[dict[str, Any]] = []
 # changes of access keys in order, by which the drill counts containments
 _changes: list[dict[str, Any]] = []
 _WATCHED = frozenset({"iam:UpdateAccessKey", "iam:DeleteAccessKey", "iam:PutUserPolicy", "iam:PutRolePolicy"})
@@ -91,8 +93,8 @@ def put_on_bus(records: list[dict[str, Any]]) -> None:
 
 
 def observe(service: str, method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any],
-            request_id: str, status: int, answer: bytes) -> None:
-    """Records one call that was answered."""
+            request_id: str, status: int, answer: bytes, seconds: float) -> None:
+    """Records one call that was answered, and how long the emulator took."""
     params = emulator._routing_params(method, path, headers, body, query)
     action = iam_actions.extract_iam_action(service, method, path, headers, body, params)
     caller = caller_of(headers, query)
@@ -103,6 +105,11 @@ def observe(service: str, method: str, path: str, headers: dict[str, str], body:
     code, _ = trail.error_of(status, answer)
     if code not in trail.UNAUTHENTICATED:
         note(caller, actions_of(service, action, body, region, resource), status, code)
+    if _state["timeline"]:
+        _timeline.append({
+            "at": time.time(), "seconds": seconds, "principal": caller.role_arn or caller.arn, "action": action,
+            "status": status, "alert": service == "dynamodb" and b"#ALERT#" in body,
+        })
     call = trail.Call(action, region, request_id, headers, query, body, status, answer)
     made = trail.record(call, caller)
     if made is None or made["readOnly"]:
@@ -118,12 +125,13 @@ def observe(service: str, method: str, path: str, headers: dict[str, str], body:
 
 async def dispatch(method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any], request_id: str) -> Any:
     """The emulator's dispatch, and the record of it."""
+    started = time.monotonic()
     status, told, answer = await _dispatch(method, path, headers, body, query, request_id)
     try:
         params = emulator._routing_params(method, path, headers, body, query)
         service = emulator.detect_service(method, path, headers, params)
         seen = answer if isinstance(answer, (bytes, bytearray)) else b""
-        observe(service, method, path, headers, body, query, request_id, status, bytes(seen))
+        observe(service, method, path, headers, body, query, request_id, status, bytes(seen), time.monotonic() - started)
     except Exception:
         emulator.logger.exception("trail: a call was not recorded")
         _state["broken"] = True
@@ -135,8 +143,8 @@ async def control(path: str, body: bytes) -> tuple[int, dict[str, Any]]:
     given = json.loads(body) if body else {}
     if path == "switch":
         with _lock:
-            _state["on"] = bool(given["on"])
-        return 200, {"on": _state["on"]}
+            _state.update({name: bool(given[name]) for name in ("on", "timeline") if name in given})
+        return 200, {"on": _state["on"], "timeline": _state["timeline"]}
     if path == "bus":
         set_request_account_id(given.get("account", ACCOUNT))
         set_request_region(given.get("region", REGION))
@@ -148,6 +156,9 @@ async def control(path: str, body: bytes) -> tuple[int, dict[str, Any]]:
     if path == "events":
         with _lock:
             return 200, {"records": list(_state["events"])}
+    if path == "timeline":
+        taken, _timeline[:] = list(_timeline), []
+        return 200, {"calls": taken}
     if path == "changes":
         with _lock:
             return 200, {"changes": list(_changes)}

@@ -1,0 +1,269 @@
+"""End to end: the real template and the real binaries on an emulated AWS with IAM enforced.
+
+Deploys, attacks the account with a user's key, and checks what people and IAM see: alerts and incidents through the API, a plan
+in `observe`, exactly one key out of service in `automatic`, undo, repetition without effect, poison set aside, and policies
+that are needed. Prints each check; exit status 1 at the first that does not hold. Everything it writes lies in target/stack/.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from typing import Any
+
+import checks
+from account import Intruder, attack, attack_records, key_states, make_intruder, record, snapshot, works
+from checks import check, passed, same, step, wait
+from emulator import Emulator
+from paths import OUT
+from pipeline import FUNCTIONS, QUEUES, Pipeline, envelope, shuffled
+from policies import Withheld, named
+
+SEED = 20_261_122
+POISON = "this is no message of ours"
+
+
+def main() -> None:
+    """Runs all parts in order; each leaves the stack as the next needs it."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    with Emulator() as emulator:
+        try:
+            step("deploying template.yaml")
+            pipeline = Pipeline(emulator, Mode="observe")
+            passed("the template is deployed as it is")
+            emulator.trail("switch", {"on": True})
+            the_api_asks_for_a_token(pipeline)
+            poison_is_set_aside_alone(pipeline)
+            watched = observe_changes_nothing(pipeline)
+            pipeline.update(Mode="automatic")
+            contained = automatic_takes_exactly_the_used_key(pipeline)
+            undo_gives_the_key_back(pipeline, contained[0])
+            repetition_changes_nothing(pipeline, [*watched, *contained])
+            each_function_needs_its_policy(pipeline)
+            only_poison_is_dead(pipeline)
+        finally:
+            emulator.save_calls()
+    print(f"all held, {time.monotonic() - checks.STARTED:.0f} s")
+
+
+def the_api_asks_for_a_token(pipeline: Pipeline) -> None:
+    """Health is open, all else needs a token; the first login must change the password."""
+    step("the API")
+    api = pipeline.api
+    status, told = api.call("GET", "/health")
+    check(status == 200 and told["status"] == "ok" and told["response_mode"] == "observe", "health answers without a token", told)
+    for path in ("/alerts", "/incidents", "/responses", "/stats"):
+        status, told = api.call("GET", path)
+        check(status == 401, f"{path} is 401 without a token", (status, told))
+    status, told = api.call("GET", "/alerts", token="e30.e30.e30")
+    check(status == 401, "a made-up token is 401", (status, told))
+    status, told = api.call("POST", "/auth/login", {"username": "admin", "password": "wrong"})
+    check(status == 401, "a wrong password is 401", (status, told))
+    status, told = api.call("POST", "/auth/login", {"username": "admin", "password": api.first_password()})
+    check(status == 200 and told["user"]["must_change_password"], "the first administrator logs in with the secret's password", told)
+    status, told = api.call("GET", "/alerts", token=told["token"])
+    check(status == 403, "and must change it before anything else", (status, told))
+    api.login()
+    check(isinstance(api.get("/alerts")["items"], list), "with the new password's token the API answers")
+    status, told = api.call("POST", "/auth/login", {"username": "admin", "password": api.first_password()})
+    check(status == 401, "the first password is over", (status, told))
+
+
+def poison_is_set_aside_alone(pipeline: Pipeline) -> None:
+    """Sends batches of good messages around a malformed one; the good ones must come out. The dead are counted at the end."""
+    step("malformed messages")
+    chance = random.Random(SEED)
+    people = [_stranger(f"person-{n}") for n in range(9)]
+    records = [record(who, "StopLogging", "cloudtrail", {"name": "main"}, chance) for who in people]
+    good = [envelope(made) for made in records]
+    pipeline.send("IngestBusQueue", [*good[:4], POISON, *good[4:]])
+    for queue in QUEUES[1:]:
+        pipeline.send(queue, [POISON])
+    for who in people:
+        wait(f"the alert about {who.name}", lambda arn=who.arn: pipeline.alerts_of(arn), 60)
+    passed(f"no other message of a malformed one's batch is lost ({len(people)} of {len(people)} alerts)")
+
+
+def _stranger(name: str) -> Intruder:
+    """Somebody that IAM does not know."""
+    key = ("AKIASTRANGER" + name[-1] * 8, "")
+    return Intruder(name, f"arn:aws:iam::123456789012:user/{name}", "AIDASTRANGER", [key], f"{name}-victim")
+
+
+def observe_changes_nothing(pipeline: Pipeline) -> list[Intruder]:
+    """In observe an attack is seen, the plan is recorded, and IAM stays as it is."""
+    step("an attack in mode observe")
+    emulator = pipeline.emulator
+    live, filed = make_intruder(emulator, "mallory"), make_intruder(emulator, "eve")
+    attack(emulator, live)
+    before = snapshot(emulator)
+    pipeline.put_file(attack_records(filed, random.Random(SEED + 1)), "eve")
+    for who, way in ((live, "calls against the account"), (filed, "a trail file")):
+        seen = wait(f"an alert about {who.name}", lambda arn=who.arn: _high(pipeline.alerts_of(arn)), 90)
+        alert = pipeline.api.get(f"/alerts/{seen['alert_id']}")
+        passed(f"by {way}: alert \"{alert['title']}\" ({alert['level']}) is visible")
+        response = pipeline.response_in(who.used, "observed")
+        check(bool(response["reasons"]) and response["mode"] == "observe", "its plan is recorded, with reasons", response)
+        incidents = [i for i in pipeline.api.all("/incidents") if who.arn in i["principals"]]
+        check(bool(incidents) and incidents[0]["alert_count"] >= 2, "and an incident joins its alerts", incidents)
+    pipeline.settle()
+    same(snapshot(emulator), before, "nothing in IAM changed")
+    for who in (live, filed):
+        check(all(works(emulator, who, key) for key in who.keys), f"both keys of {who.name} still work")
+    return [live, filed]
+
+
+def _high(alerts: list[dict[str, Any]]) -> dict[str, Any] | None:
+    return next((a for a in alerts if a["level"] in ("high", "critical")), None)
+
+
+def automatic_takes_exactly_the_used_key(pipeline: Pipeline) -> list[Intruder]:
+    """In automatic the key that was used is out of service, and nothing else."""
+    step("an attack in mode automatic")
+    emulator = pipeline.emulator
+    live, filed = make_intruder(emulator, "trudy"), make_intruder(emulator, "oscar")
+    attack(emulator, live)
+    before = snapshot(emulator)
+    pipeline.put_file(attack_records(filed, random.Random(SEED + 2)), "oscar")
+    for who, way in ((live, "calls against the account"), (filed, "a trail file")):
+        response = pipeline.response_in(who.used, "contained")
+        check(bool(response["verification"]), f"by {way}: contained, and read back", response)
+        same(key_states(emulator, who.name), {who.used: "Inactive", who.other: "Active"}, "exactly the used key is Inactive")
+        check(not works(emulator, who, who.keys[0]), "a call signed with it is refused")
+        check(works(emulator, who, who.keys[1]), "the other key still works")
+        before["users"][who.name]["keys"][who.used] = "Inactive"
+    same(snapshot(emulator), before, "nothing else in IAM changed")
+    return [live, filed]
+
+
+def undo_gives_the_key_back(pipeline: Pipeline, who: Intruder) -> None:
+    """Undo through the API makes the key work again."""
+    step("undo")
+    response = pipeline.response_of(who.used)
+    status, told = pipeline.api.call("POST", f"/responses/{response['response_id']}/undo", {"note": "a drill"}, pipeline.api.token)
+    check(status in (200, 202), "undo is accepted", (status, told))
+    pipeline.response_in(who.used, "undone")
+    same(key_states(pipeline.emulator, who.name), {who.used: "Active", who.other: "Active"}, "the key is Active again")
+    check(works(pipeline.emulator, who, who.keys[0]), "and works again")
+
+
+def repetition_changes_nothing(pipeline: Pipeline, attacked: list[Intruder]) -> None:
+    """Every event twice more in another order, own actions' events among them, has no second effect."""
+    step("every event twice more")
+    emulator, chance = pipeline.emulator, random.Random(SEED + 3)
+    pipeline.settle()
+    records = emulator.trail("events")["records"]
+    own = [r for r in records if r["eventName"] == "UpdateAccessKey" and _by(r, pipeline.role("Respond"))]
+    check(len(own) >= 3, f"{len(own)} events of our own actions came by the bus", own)
+    before, iam = pipeline.results(), snapshot(emulator)
+    principals = {a["principal"] for a in before["alerts"].values()}
+    check(not any(pipeline.role("Respond").rsplit("/", 1)[-1] in p for p in principals), "none of them made an alert", principals)
+    same(sorted(r["access_key_id"] for r in before["responses"].values() if r["state"] in ("contained", "undone", "observed")),
+         sorted(who.used for who in attacked), "none of them started a response")
+    filed = [(attack_records(attacked[1], random.Random(SEED + 1)), "eve"), (attack_records(attacked[3], random.Random(SEED + 2)), "oscar")]
+    for _ in range(2):
+        emulator.put_records(shuffled(records, chance))
+        for file, tag in filed:
+            stored = _stored(pipeline, tag) or file
+            pipeline.put_file(shuffled(stored, chance), f"{tag}-again")
+        pipeline.settle()
+    after = pipeline.results()
+    same(_comparable(after), _comparable(before), f"alerts, incidents and responses are the same after {2 * len(records)} more events")
+    same(snapshot(emulator), iam, "and so is IAM")
+
+
+def _stored(pipeline: Pipeline, tag: str) -> list[dict[str, Any]]:
+    """The records of a file that was put into the trail bucket before: made again, their times would differ."""
+    import gzip
+    import json
+
+    s3, bucket = pipeline.emulator.client("s3"), pipeline.stack.outputs["TrailBucketMade"]
+    for entry in s3.list_objects_v2(Bucket=bucket).get("Contents", []):
+        if entry["Key"].endswith(f"_{tag}.json.gz"):
+            found: list[dict[str, Any]] = json.loads(gzip.decompress(s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()))["Records"]
+            return found
+    return []
+
+
+def _comparable(results: dict[str, Any]) -> dict[str, Any]:
+    """Results without what tells only how often and when copies came."""
+    drop = {"provenance", "version"}
+
+    def strip(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: strip(v) for k, v in value.items() if k not in drop}
+        return [strip(v) for v in value] if isinstance(value, list) else value
+
+    stripped: dict[str, Any] = strip(results)
+    return stripped
+
+
+def _by(event: dict[str, Any], role: str) -> bool:
+    issuer = event["userIdentity"].get("sessionContext", {}).get("sessionIssuer", {})
+    return bool(issuer.get("arn") == role)
+
+
+def each_function_needs_its_policy(pipeline: Pipeline) -> None:
+    """Takes one used action from every function, sees each fail for it, gives it back, and sees nothing lost."""
+    step("one used action less for every function")
+    emulator = pipeline.emulator
+    wanted = {
+        "IngestBus": "sqs:SendMessage", "IngestObjects": "s3:GetObject", "Detect": "sqs:SendMessage",
+        "Enrich": _most_used(pipeline, "Enrich"), "Respond": _most_used(pipeline, "Respond"),
+        "Dashboard": _most_used(pipeline, "Dashboard"), "Watch": _most_used(pipeline, "Watch"),
+    }
+    live, filed = make_intruder(emulator, "peggy"), make_intruder(emulator, "victor")
+    before = {f: pipeline.calls(f).get(a, {}).get("denied", 0) for f, a in wanted.items()}
+    withheld = {f: Withheld(emulator, pipeline.role(f), a) for f, a in wanted.items()}
+    attack(emulator, live)
+    pipeline.put_file(attack_records(filed, random.Random(SEED + 4)), "victor")
+    emulator.client("lambda").invoke(FunctionName=pipeline.stack.physical("Watch"), InvocationType="Event", Payload=b"{}")
+    for function in FUNCTIONS:
+        action = wanted[function]
+        if function == "Dashboard":
+            status, told = pipeline.api.call("GET", "/alerts", token=pipeline.api.token)
+            check(status >= 500, f"without {action} the API fails", (status, told))
+        wait(f"{function} is denied {action}",
+             lambda f=function, a=action: pipeline.calls(f).get(a, {}).get("denied", 0) > before[f], 60)
+        withheld[function].restore()
+        passed(f"{function} fails without {action}")
+    for who in (live, filed):
+        pipeline.response_in(who.used, "contained", 120)
+        passed(f"with all actions back nothing was lost: {who.name}'s key is contained")
+
+
+def _most_used(pipeline: Pipeline, function: str) -> str:
+    """The action of the table that a function called most, among those its policy names."""
+    allowed = named(pipeline.emulator, pipeline.role(function))
+    used = {a: c["count"] for a, c in pipeline.calls(function).items() if a.startswith("dynamodb:") and a in allowed}
+    check(bool(used), f"{function} used its table", pipeline.calls(function))
+    return max(used, key=lambda a: used[a])
+
+
+def only_poison_is_dead(pipeline: Pipeline) -> None:
+    """Each dead-letter queue holds its one malformed message."""
+    step("dead-letter queues")
+    wanted = {queue.replace("Queue", "DeadQueue"): [POISON] for queue in QUEUES}
+    found: dict[str, list[str]] = {}
+
+    def all_there() -> bool:
+        found.clear()
+        found.update(pipeline.dead())
+        return found == wanted
+
+    try:
+        wait("the malformed messages are set aside", all_there, 90, 3)
+    except checks.CheckFailed:
+        same(found, wanted, "every malformed message is in its dead-letter queue, and nothing else")
+    passed("every malformed message is in its dead-letter queue, and nothing else")
+    denied = {f: {a: c["denied"] for a, c in pipeline.calls(f).items() if c["denied"]} for f in FUNCTIONS}
+    print(f"  denied in all: {denied}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except checks.CheckFailed as failure:
+        print(f"FAILED {failure}", file=sys.stderr)
+        sys.exit(1)
