@@ -11,8 +11,11 @@ WEB := functions/dashboard/web
 WEB_SOURCES := $(shell find $(WEB)/src $(WEB)/index.html $(WEB)/package.json $(WEB)/vite.config.ts 2>/dev/null)
 ADDR ?= 127.0.0.1:8080
 DENY_VERSION := 0.20.2
+EMULATOR_VERSION := 1.5.33
+EMULATOR := $(TOOLS)/emulator/bin/ministack
+STACK_PYTHON := TOOLS=$(TOOLS) $(TOOLS)/emulator/bin/python
 
-.PHONY: help demo test build web lint deny test-rust test-web clean
+.PHONY: help demo test build web lint deny test-rust test-web e2e drill-stack latency-stack clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +52,20 @@ deny: $(TOOLS)/bin/cargo-deny
 
 $(TOOLS)/bin/cargo-deny:
 	cargo install cargo-deny --locked --version $(DENY_VERSION) --root $(TOOLS)
+
+e2e: web $(EMULATOR) ## Deploy template.yaml on an emulated AWS, attack it and check what is seen and done
+	$(STACK_PYTHON) tests/stack/test_stack.py
+
+drill-stack: web $(EMULATOR) ## Run events through the deployed stack while functions are killed and AWS throttles (SEED=n)
+	$(STACK_PYTHON) tests/stack/drill.py $(if $(SEED),--seed $(SEED))
+
+latency-stack: web $(EMULATOR) ## Measure event to alert and event to contained key on the emulator
+	$(STACK_PYTHON) tests/stack/latency.py
+
+# One pip call: a later one would break the emulator's pins.
+$(EMULATOR):
+	python3 -m venv $(TOOLS)/emulator
+	$(TOOLS)/emulator/bin/pip install --quiet ministack==$(EMULATOR_VERSION) aws-sam-translator cryptography
 
 clean: ## Remove what was built
 	cargo clean
