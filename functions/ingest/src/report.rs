@@ -31,7 +31,14 @@ pub struct SetAside {
     pub reason: String,
 }
 
-/// What became of one input.
+/// Where an input was cut: all before it was handed on, what follows was not looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Cut {
+    /// Records from the input's very start; what [`Input::skip_records`](crate::Input::skip_records) takes.
+    pub records: u64,
+}
+
+/// What became of one input, or of the part of it that was read this time.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// CloudTrail records read, duplicates included.
@@ -52,6 +59,9 @@ pub struct Report {
     pub set_aside_events: Vec<SetAside>,
     /// How many these are.
     pub set_aside: u64,
+    /// Where it was cut, if it was not read to its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cut: Option<Cut>,
 }
 
 impl Report {

@@ -1,1 +1,11 @@
-//! The watch stage.
+//! The watch stage: what should have come and did not, and what a crash left undone.
+//!
+//! Once a minute: sends what lies in the outbox ([`sentinel_durable::outbox`]), looks for sources that used to
+//! deliver and stopped ([`silence`]), and for polls of the CloudTrail API that stalled. In: the table and the
+//! queues. Out: messages sent, gauges that are written in every round (so that an alarm can take their absence
+//! for a failure), and one log line for each source that fell silent or came back.
+
+mod round;
+pub mod silence;
+
+pub use round::{PartError, Poll, Round, STALLED_SECONDS, Settings, Watch, WatchError};

@@ -3,7 +3,7 @@
 //!
 //! Counting costs next to nothing where no recorder is installed.
 
-use ::metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
+use ::metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 /// Events accepted by ingest.
 pub const EVENTS: &str = "sentinel_events_total";
@@ -27,14 +27,27 @@ pub const SET_ASIDE: &str = "sentinel_set_aside_total";
 pub const ACTIONS: &str = "sentinel_actions_total";
 /// Notifications, by `channel` and `outcome`.
 pub const NOTIFICATIONS: &str = "sentinel_notifications_total";
+/// Objects of a trail's bucket that are not read, by `kind`.
+pub const SKIPPED_OBJECTS: &str = "sentinel_skipped_objects_total";
+/// Messages that a crash had left in the outbox.
+pub const OUTBOX_RELAYED: &str = "sentinel_outbox_relayed_total";
+/// Sources that used to deliver and stopped; written in every round of the watch.
+pub const SILENT_SOURCES: &str = "sentinel_silent_sources";
+/// Polls of the CloudTrail API that have stalled; written in every round of the watch.
+pub const STALLED_POLLS: &str = "sentinel_stalled_polls";
+
+/// Whether operators' rules could not be taken over as they are stored: 0 or 1.
+pub const RULES_ALARM: &str = "sentinel_rules_alarm";
+/// Refused pieces of the operators' rules that were read last.
+pub const RULES_REFUSED: &str = "sentinel_rules_refused";
 
 /// Stages whose errors are counted from the start; parts of stages appear with their first error.
 const STAGES: [&str; 4] = ["ingest", "detect", "enrich", "respond"];
 /// Levels of alerts.
 const LEVELS: [&str; 5] = ["informational", "low", "medium", "high", "critical"];
 
-/// Every metric: name, whether it is a histogram of seconds (else a counter), meaning.
-pub const ALL: [(&str, bool, &str); 11] = [
+/// Every counter and histogram: name, whether it is a histogram of seconds (else a counter), meaning.
+pub const ALL: [(&str, bool, &str); 13] = [
     (EVENTS, false, "Events accepted by ingest."),
     (EVENT_DELAY, true, "Seconds from an event's time to its arrival at ingest."),
     (ALERTS, false, "Alerts raised, by level."),
@@ -46,6 +59,14 @@ pub const ALL: [(&str, bool, &str); 11] = [
     (SET_ASIDE, false, "Records whose account is not the one that delivered them."),
     (ACTIONS, false, "Containment actions, by kind and state."),
     (NOTIFICATIONS, false, "Notifications, by channel and outcome."),
+    (SKIPPED_OBJECTS, false, "Objects of a trail's bucket that are not read, by kind."),
+    (OUTBOX_RELAYED, false, "Messages that a crash had left in the outbox."),
+];
+
+/// Every gauge: name, meaning.
+pub const GAUGES: [(&str, &str); 2] = [
+    (SILENT_SOURCES, "Sources that used to deliver and stopped."),
+    (STALLED_POLLS, "Polls of the CloudTrail API that have stalled."),
 ];
 
 /// Tells the recorder what each metric means. Called when one is installed.
@@ -57,6 +78,11 @@ pub fn describe() {
             describe_counter!(name, meaning);
         }
     }
+    for (name, meaning) in GAUGES {
+        describe_gauge!(name, meaning);
+    }
+    describe_gauge!(RULES_ALARM, "1 while operators' rules cannot be taken over as they are stored.");
+    describe_gauge!(RULES_REFUSED, "Refused pieces of the operators' rules that were read last.");
     // There from the start, so that the first failure and the first alert are seen as an increase.
     for stage in STAGES {
         counter!(ERRORS, "stage" => stage).increment(0);
@@ -119,4 +145,39 @@ pub fn action(kind: &str, state: &str) {
 /// Counts a notification and how it ended.
 pub fn notification(channel: &str, outcome: &str) {
     counter!(NOTIFICATIONS, "channel" => channel.to_owned(), "outcome" => outcome.to_owned()).increment(1);
+}
+
+/// Counts objects that are not read, by kind.
+pub fn skipped_objects(kind: &'static str, count: u64) {
+    counter!(SKIPPED_OBJECTS, "kind" => kind).increment(count);
+}
+
+/// Counts messages that lay in the outbox and were sent by the watch.
+pub fn outbox_relayed(count: u64) {
+    counter!(OUTBOX_RELAYED).increment(count);
+}
+
+/// Says how many sources are silent.
+pub fn silent_sources(count: u64) {
+    gauge!(SILENT_SOURCES).set(number(count));
+}
+
+/// Says how many polls have stalled.
+pub fn stalled_polls(count: u64) {
+    gauge!(STALLED_POLLS).set(number(count));
+}
+
+/// A count as metrics take it, exact up to 2^32.
+fn number(count: u64) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+/// Says whether operators' rules could not be taken over as they are stored.
+pub fn rules_alarm(raised: bool) {
+    gauge!(RULES_ALARM).set(if raised { 1.0 } else { 0.0 });
+}
+
+/// Says how many pieces of the operators' rules were refused.
+pub fn rules_refused(count: u32) {
+    gauge!(RULES_REFUSED).set(f64::from(count));
 }

@@ -69,6 +69,11 @@ mod tests {
             metrics::set_aside(4);
             metrics::action("deactivate_key", "done");
             metrics::notification("webhook", "sent");
+            metrics::skipped_objects("digest", 2);
+            metrics::outbox_relayed(3);
+            metrics::silent_sources(7);
+            metrics::silent_sources(5);
+            metrics::stalled_polls(0);
         });
         let text = shown.render();
         for line in [
@@ -89,6 +94,11 @@ mod tests {
             "sentinel_set_aside_total 4",
             "sentinel_actions_total{kind=\"deactivate_key\",state=\"done\"} 1",
             "sentinel_notifications_total{channel=\"webhook\",outcome=\"sent\"} 1",
+            "sentinel_skipped_objects_total{kind=\"digest\"} 2",
+            "sentinel_outbox_relayed_total 3",
+            "# TYPE sentinel_silent_sources gauge",
+            "sentinel_silent_sources 5",
+            "sentinel_stalled_polls 0",
         ] {
             assert!(text.lines().any(|l| l == line), "missing {line:?} in:\n{text}");
         }

@@ -1,6 +1,8 @@
 //! The handler over real one-machine stores, and what a crash at any of its effects leaves behind.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
@@ -12,6 +14,9 @@ use serde_json::json;
 
 use super::*;
 use crate::BATCH_EVENTS;
+
+mod resume;
+mod together;
 
 /// Ports that fail when their turn comes, once; the effects that count are on the real stores behind them.
 struct Flaky {
@@ -105,7 +110,7 @@ struct Bench {
     ingest: Ingest,
     ports: Arc<Flaky>,
     clock: Arc<ManualClock>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 fn bench() -> Bench {
@@ -120,7 +125,7 @@ fn bench() -> Bench {
         after: AtomicBool::new(false),
     });
     let ingest = Ingest::new(ports.clone(), ports.clone(), ports.clone(), clock.clone());
-    Bench { ingest, ports, clock, _folder: folder }
+    Bench { ingest, ports, clock, folder }
 }
 
 fn record(id: &str, name: &str) -> String {
@@ -152,6 +157,23 @@ impl Bench {
                 self.ports.queue.delete(Stage::Detect, &message.receipt).await.unwrap();
             }
         }
+    }
+
+    /// Names of all objects in the archive.
+    fn objects(&self) -> BTreeSet<PathBuf> {
+        let mut names = BTreeSet::new();
+        let mut folders = vec![self.folder.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    names.insert(path.strip_prefix(self.folder.path()).unwrap().to_owned());
+                }
+            }
+        }
+        names
     }
 
     async fn archived(&self) -> Vec<String> {

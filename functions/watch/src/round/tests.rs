@@ -1,0 +1,224 @@
+//! Rounds over a real one-machine store, through weeks of its clock.
+
+use async_trait::async_trait;
+use sentinel_durable::{ManualClock, Message, Outgoing, QueueDepth, QueueError, Stage};
+use sentinel_embedded::Database;
+use sentinel_state::{
+    Key, Put, Write,
+    polls::PollCursor,
+    sources::{Delivery, Heartbeats, Source},
+};
+use serde_json::json;
+
+use super::*;
+
+struct Bench {
+    clock: Arc<ManualClock>,
+    table: Arc<dyn Table>,
+    queue: Arc<dyn Queue>,
+    sources: Sources,
+}
+
+fn bench() -> Bench {
+    let clock = Arc::new(ManualClock::new("2024-05-06T08:00:00Z".parse().unwrap()));
+    let database = Database::in_memory(clock.clone()).unwrap();
+    let (table, queue) = (database.table(), database.queue());
+    Bench { clock, sources: Sources::new(table.clone()), table, queue }
+}
+
+fn source(region: &str) -> Source {
+    Source { account: "111122223333".into(), region: region.into(), delivery: Delivery::Bus }
+}
+
+impl Bench {
+    fn watch(&self, polls: Vec<Poll>) -> Watch {
+        let settings = Settings { silence_minutes: 60, polls };
+        Watch::new(self.table.clone(), self.queue.clone(), self.clock.clone(), settings)
+    }
+
+    async fn round(&self) -> Round {
+        self.watch(Vec::new()).round().await.unwrap()
+    }
+
+    /// Delivers every `minutes` for `hours`.
+    async fn deliver(&self, source: &Source, minutes: i64, hours: i64) {
+        for _ in 0..=hours * 60 / minutes {
+            self.sources.beat(source, self.clock.now()).await.unwrap();
+            self.clock.advance(minutes * 60);
+        }
+    }
+
+    async fn silent_since(&self) -> Vec<bool> {
+        self.sources.list().await.unwrap().iter().map(|s| s.heartbeat.silent_since.is_some()).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_stops_is_silent_until_it_delivers_again() {
+    let b = bench();
+    let source = source("eu-west-1");
+    b.deliver(&source, 10, 2).await;
+    assert_eq!(b.round().await, Round { sources: 1, ..Round::default() });
+    b.clock.advance(61 * 60);
+    assert_eq!(b.round().await.silent, 1);
+    assert_eq!(b.silent_since().await, [true]);
+    let told = b.sources.list().await.unwrap();
+    assert_eq!(b.round().await.silent, 1);
+    assert_eq!(b.sources.list().await.unwrap(), told, "told once, written once");
+    b.sources.beat(&source, b.clock.now()).await.unwrap();
+    assert_eq!(b.round().await.silent, 0);
+    assert_eq!(b.silent_since().await, [false]);
+    // Its pause is known now: an hour is no longer too long.
+    b.clock.advance(61 * 60);
+    assert_eq!(b.round().await.silent, 0);
+    b.clock.advance(4 * 3_600);
+    assert_eq!(b.round().await.silent, 1);
+}
+
+#[tokio::test]
+async fn each_source_is_judged_by_its_own_pauses_and_new_ones_not_at_all() {
+    let b = bench();
+    let (quiet, busy) = (source("eu-west-1"), source("us-east-1"));
+    b.deliver(&quiet, 240, 24).await;
+    b.deliver(&busy, 10, 2).await;
+    b.sources.beat(&source("ap-south-1"), b.clock.now()).await.unwrap();
+    b.clock.advance(2 * 3_600);
+    assert_eq!(b.round().await, Round { sources: 3, silent: 1, ..Round::default() });
+    assert_eq!(b.silent_since().await, [false, false, true], "by Region: ap-south-1, eu-west-1, us-east-1");
+}
+
+#[tokio::test]
+async fn a_source_that_is_gone_for_good_is_forgotten() {
+    let b = bench();
+    b.deliver(&source("eu-west-1"), 10, 2).await;
+    b.clock.advance(13 * 86_400);
+    assert_eq!(b.round().await, Round { sources: 1, silent: 1, ..Round::default() });
+    b.clock.advance(86_400);
+    assert_eq!(b.round().await, Round::default());
+}
+
+#[tokio::test]
+async fn old_pauses_are_forgotten() {
+    let b = bench();
+    let source = source("eu-west-1");
+    b.deliver(&source, 600, 20).await;
+    assert_eq!(b.sources.list().await.unwrap()[0].heartbeat.longest_pause(), 36_000);
+    b.deliver(&source, 60, 24 * 16).await;
+    let heartbeat = b.sources.list().await.unwrap().remove(0).heartbeat;
+    assert_eq!(heartbeat.longest_pause(), 3_600);
+    assert!(heartbeat.pauses.len() <= 15, "{:?}", heartbeat.pauses);
+}
+
+#[tokio::test]
+async fn heartbeats_are_written_every_five_minutes_at_most() {
+    let b = bench();
+    let (one, other) = (Heartbeats::new(b.table.clone()), Heartbeats::new(b.table.clone()));
+    let written =
+        async || b.table.get(&Key::new("111122223333#SOURCE#eu-west-1#bus", "SOURCE")).await.unwrap().unwrap();
+    for second in 0..900 {
+        one.note(source("eu-west-1"), b.clock.now()).await.unwrap();
+        other.note(source("eu-west-1"), b.clock.now()).await.unwrap();
+        assert_eq!(written().await.version, 1 + second / 300);
+        b.clock.advance(1);
+    }
+    let heartbeat = b.sources.list().await.unwrap().remove(0).heartbeat;
+    assert_eq!((heartbeat.history(), heartbeat.longest_pause()), (600, 300));
+}
+
+#[tokio::test]
+async fn heartbeats_written_at_one_moment_are_all_right() {
+    let b = bench();
+    b.sources.beat(&source("eu-west-1"), b.clock.now()).await.unwrap();
+    b.clock.advance(600);
+    let now = b.clock.now();
+    let beats = (0..8).map(|_| {
+        let sources = b.sources.clone();
+        tokio::spawn(async move { sources.beat(&source("eu-west-1"), now).await })
+    });
+    for beat in beats.collect::<Vec<_>>() {
+        assert_eq!(beat.await.unwrap().unwrap(), now);
+    }
+    assert_eq!(b.sources.list().await.unwrap()[0].heartbeat.longest_pause(), 600);
+}
+
+#[tokio::test]
+async fn a_poll_stalls_a_quarter_of_an_hour_after_its_last_success() {
+    let b = bench();
+    let poll = |region: &str| Poll { account: "111122223333".into(), region: region.into() };
+    let watch = b.watch(vec![poll("eu-west-1"), poll("us-east-1")]);
+    assert_eq!(watch.round().await.unwrap().stalled, 2, "a poll that never succeeded has stalled");
+    let now = b.clock.now();
+    let cursor = PollCursor {
+        account: "111122223333".into(),
+        region: "eu-west-1".into(),
+        through: now,
+        settled: now,
+        slice_seconds: 60,
+        last_success: now,
+        error: None,
+        seen: Vec::new(),
+    };
+    Polls::new(b.table.clone()).put(&cursor, None).await.unwrap();
+    b.clock.advance(STALLED_SECONDS);
+    assert_eq!(watch.round().await.unwrap().stalled, 1);
+    b.clock.advance(1);
+    assert_eq!(watch.round().await.unwrap().stalled, 2);
+    assert_eq!(b.round().await.stalled, 0, "only what is configured");
+}
+
+async fn leave(b: &Bench, id: &str) {
+    b.table.write(vec![outbox::put(id, Stage::Respond, id).unwrap()]).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_crash_left_in_the_outbox_is_sent_once() {
+    let b = bench();
+    leave(&b, "one").await;
+    leave(&b, "two").await;
+    assert_eq!(b.round().await.relayed, 2);
+    assert_eq!(b.round().await.relayed, 0);
+    let sent: Vec<String> =
+        b.queue.receive(Stage::Respond, 10, 30).await.unwrap().into_iter().map(|m| m.body).collect();
+    assert_eq!(sent, ["one", "two"]);
+}
+
+struct Down;
+
+#[async_trait]
+impl Queue for Down {
+    async fn send(&self, _: Stage, _: Vec<Outgoing>) -> Result<(), QueueError> {
+        Err(QueueError::Store("down".into()))
+    }
+    async fn receive(&self, _: Stage, _: usize, _: u32) -> Result<Vec<Message>, QueueError> {
+        Ok(Vec::new())
+    }
+    async fn delete(&self, _: Stage, _: &str) -> Result<(), QueueError> {
+        Ok(())
+    }
+    async fn release(&self, _: Stage, _: &str, _: u32) -> Result<(), QueueError> {
+        Ok(())
+    }
+    async fn depth(&self, _: Stage) -> Result<QueueDepth, QueueError> {
+        Ok(QueueDepth::default())
+    }
+    async fn dead(&self, _: Stage, _: usize) -> Result<Vec<Message>, QueueError> {
+        Ok(Vec::new())
+    }
+}
+
+#[tokio::test]
+async fn a_part_that_fails_is_told_and_stops_no_other() {
+    let mut b = bench();
+    b.deliver(&source("eu-west-1"), 10, 2).await;
+    b.clock.advance(2 * 3_600);
+    leave(&b, "one").await;
+    b.queue = Arc::new(Down);
+    let error = b.watch(Vec::new()).round().await.unwrap_err();
+    assert_eq!(error.to_string(), "the outbox could not be sent: the queue failed: down");
+    assert_eq!(b.silent_since().await, [true], "silence was looked for all the same");
+    let broken = Put::new(Key::new("POLL#111122223333#eu-west-1", "CURSOR"), &json!({"no": "cursor"})).unwrap();
+    b.table.write(vec![Write::Put(broken)]).await.unwrap();
+    let polls = vec![Poll { account: "111122223333".into(), region: "eu-west-1".into() }];
+    let error = b.watch(polls).round().await.unwrap_err();
+    assert_eq!(error.0.len(), 2, "{error}");
+}
