@@ -65,7 +65,7 @@ latency-stack: web $(EMULATOR) ## Measure event to alert and event to contained 
 # One pip call: a later one would break the emulator's pins.
 $(EMULATOR):
 	python3 -m venv $(TOOLS)/emulator
-	$(TOOLS)/emulator/bin/pip install --quiet ministack==$(EMULATOR_VERSION) aws-sam-translator cryptography
+	$(TOOLS)/emulator/bin/pip install --quiet ministack==$(EMULATOR_VERSION) aws-sam-translator cryptography boto3
 
 clean: ## Remove what was built
 	cargo clean
