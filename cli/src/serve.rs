@@ -7,6 +7,7 @@ use sentinel_dashboard::{Dashboard, Info, auth::accounts};
 use sentinel_durable::{Clock, SystemClock};
 use sentinel_model::time;
 use sentinel_search::DocumentKind;
+use sentinel_state::signing::TableSigningKeys;
 use sentinel_telemetry::{LogFormat, Metrics};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
@@ -99,6 +100,7 @@ pub(crate) async fn dashboard(
 ) -> Result<()> {
     let app = Arc::new(Dashboard {
         users: pipeline.users.clone(),
+        signing: Arc::new(TableSigningKeys::new(pipeline.database.table())),
         alerts: pipeline.alerts.clone(),
         incidents: pipeline.incidents.clone(),
         responses: pipeline.responses.clone(),

@@ -7,7 +7,7 @@ use sentinel_ingest::Ingest;
 use sentinel_model::response::Mode;
 use sentinel_respond::Respond;
 use sentinel_search::SearchIndex;
-use sentinel_state::{alerts::Alerts, incidents::Incidents, responses::Responses, users::Users};
+use sentinel_state::{alerts::Alerts, incidents::Incidents, responses::Responses, signing::SigningKeys, users::Users};
 
 /// Facts about this deployment that health tells.
 #[derive(Debug, Clone)]
@@ -20,8 +20,10 @@ pub struct Info {
 
 /// Everything a request may need.
 pub struct Dashboard {
-    /// Users, tokens and signing keys.
+    /// Users and tokens.
     pub users: Users,
+    /// The keys that sign tokens.
+    pub signing: Arc<dyn SigningKeys>,
     /// Alerts and their triage.
     pub alerts: Alerts,
     /// Incidents.

@@ -42,10 +42,15 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Refuses a mode that the connected account cannot carry out.
+    /// Refuses a mode that the connected account cannot carry out, or whose own calls could not be told from
+    /// somebody else's.
     pub fn check(&self, iam: &dyn Iam) -> Result<(), ConfigError> {
         if self.mode != Mode::Observe && !iam.is_connected() {
             return Err(ConfigError::NotConnected(self.mode.as_str()));
+        }
+        let calls_for_real = iam.is_connected() && !iam.is_simulated() && !iam.is_elsewhere();
+        if self.mode != Mode::Observe && calls_for_real && self.own_roles.is_empty() {
+            return Err(ConfigError::OwnRole(self.mode.as_str()));
         }
         if self.approval_seconds <= 0 || self.propagation_seconds < 0 || self.max_reads == 0 || self.max_attempts == 0 {
             return Err(ConfigError::Range);
@@ -77,6 +82,12 @@ pub enum ConfigError {
     /// A mode that acts, without an account.
     #[error("response mode {0} needs a connected account, and none is connected: use observe, or connect one")]
     NotConnected(&'static str),
+    /// A mode that acts on a real account, without a name for our own role.
+    #[error(
+        "response mode {0} needs own_role, the ARN of the role that our own calls are made with: without it their \
+         events could not be told from an attacker's"
+    )]
+    OwnRole(&'static str),
     /// A number out of range.
     #[error("approval time, reads and attempts must be above zero, propagation time not below it")]
     Range,
@@ -85,7 +96,41 @@ pub enum ConfigError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::iam::UnconnectedIam;
+    use crate::iam::{ElsewhereIam, IamError, KeyOwner, KeyStatus, UnconnectedIam};
+
+    struct RealIam;
+
+    #[async_trait::async_trait]
+    impl Iam for RealIam {
+        async fn key_owner(&self, _: &str, _: &str) -> Result<Option<KeyOwner>, IamError> {
+            Ok(None)
+        }
+        async fn key_status(&self, _: &str, _: &str, _: &str) -> Result<Option<KeyStatus>, IamError> {
+            Ok(None)
+        }
+        async fn set_key_status(&self, _: &str, _: &str, _: &str, _: KeyStatus) -> Result<(), IamError> {
+            Ok(())
+        }
+        fn is_simulated(&self) -> bool {
+            false
+        }
+        fn is_connected(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn a_mode_that_acts_on_a_real_account_names_our_own_role() {
+        for mode in [Mode::Approve, Mode::Automatic] {
+            let mut config = Config { mode, ..Config::default() };
+            let error = config.check(&RealIam).unwrap_err().to_string();
+            assert!(error.contains("own_role") && error.contains(mode.as_str()), "{error}");
+            config.check(&ElsewhereIam).unwrap();
+            config.own_roles = vec!["arn:aws:iam::123456789012:role/CloudSentinelRespond".into()];
+            config.check(&RealIam).unwrap();
+        }
+        Config::default().check(&RealIam).unwrap();
+    }
 
     #[test]
     fn without_an_account_only_observe_is_accepted() {

@@ -26,7 +26,7 @@ mod tests;
 
 pub use config::{Config, ConfigError, Protected};
 pub use decide::DecideError;
-pub use iam::{Iam, IamError, SimulatedIam, SimulatedUser, UnconnectedIam};
+pub use iam::{ElsewhereIam, Iam, IamError, SimulatedIam, SimulatedUser, UnconnectedIam};
 pub use notify::{LogNotifier, Notification, Notifier};
 pub use playbook::{Playbook, PlaybookError, Playbooks};
 pub use ports::{AlertReader, Approver, Approvers, FoundAlert, Ports};

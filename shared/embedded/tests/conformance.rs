@@ -143,3 +143,26 @@ async fn search_in_a_file() {
     })
     .await;
 }
+
+/// Signing keys in the table: every process sees the same item at once.
+struct Keys(Fixture);
+
+#[async_trait]
+impl sentinel_state::conformance::signing::Setup for Keys {
+    fn process(&self) -> Arc<dyn sentinel_state::signing::SigningKeys> {
+        Arc::new(sentinel_state::signing::TableSigningKeys::new(self.0.database().table()))
+    }
+
+    fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
+    async fn pass(&self, seconds: i64) {
+        self.0.clock.advance(seconds);
+    }
+}
+
+#[tokio::test]
+async fn signing_keys_in_the_table_conform() {
+    sentinel_state::conformance::signing::check(async || Keys(Fixture::in_memory())).await;
+}

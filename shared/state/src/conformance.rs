@@ -11,6 +11,8 @@
     reason = "a suite of tests: a panic is its way to report"
 )]
 
+pub mod signing;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

@@ -3,14 +3,17 @@
 //!
 //! [`Table`] is the one port an adapter implements (SQLite in `sentinel-embedded`, DynamoDB later); both
 //! pass [`conformance`]. What the stages read and write are the typed stores over it: [`alerts`],
-//! [`incidents`], [`lineage`], [`responses`], [`users`].
+//! [`incidents`], [`lineage`], [`responses`], [`users`], [`polls`].
 
 pub mod alerts;
 pub mod baselines;
 pub mod conformance;
 pub mod incidents;
 pub mod lineage;
+pub mod polls;
 pub mod responses;
+pub mod signing;
+pub mod sources;
 pub mod table;
 pub mod users;
 

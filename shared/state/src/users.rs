@@ -1,4 +1,4 @@
-//! Who may use the dashboard: users, API tokens, the keys that sign sessions, and failed logins.
+//! Who may use the dashboard: users, API tokens and failed logins.
 //!
 //! Passwords are kept as hashes only, and of an API token only what it may do: the token itself proves by its
 //! signature that we issued it. Failed logins are counted under the name that was
@@ -75,23 +75,6 @@ pub struct ApiToken {
     pub expires_at: Timestamp,
 }
 
-/// A secret that signs sessions, named by `kid` so that it can be rotated.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SigningKey {
-    /// Key id.
-    pub kid: String,
-    /// 32 random bytes, hexadecimal.
-    pub secret: String,
-    /// When it was made; the newest one signs, older ones still check.
-    pub created_at: Timestamp,
-}
-
-impl std::fmt::Debug for SigningKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SigningKey").field("kid", &self.kid).finish_non_exhaustive()
-    }
-}
-
 /// Failed logins under one name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedLogins {
@@ -99,6 +82,15 @@ pub struct FailedLogins {
     pub count: u32,
     /// No attempt is looked at before this.
     pub locked_until: Option<Timestamp>,
+}
+
+/// Which version of the first administrator's secret was used last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InitialVersion {
+    /// The secret's version id.
+    pub version_id: String,
+    /// When it was used.
+    pub used_at: Timestamp,
 }
 
 /// A value and the version of its item, for a conditional write back.
@@ -110,7 +102,7 @@ pub struct Versioned<T> {
     pub version: u64,
 }
 
-/// The store of users, tokens and signing keys.
+/// The store of users and tokens.
 #[derive(Clone)]
 pub struct Users {
     table: Arc<dyn Table>,
@@ -118,7 +110,6 @@ pub struct Users {
 
 const LISTING: &str = "USERS";
 const TOKENS: &str = "TOKENS";
-const SIGNING: &str = "SIGNING";
 /// Items read in one go of a listing that is wanted whole.
 const PAGE: usize = 200;
 
@@ -128,6 +119,10 @@ fn user_key(username: &str) -> Key {
 
 fn failed_key(username: &str) -> Key {
     Key::new(format!("LOGIN#{username}"), "FAILED")
+}
+
+fn initial_key() -> Key {
+    Key::new("INITIAL", "ADMINISTRATOR")
 }
 
 fn token_key(id: &str) -> Key {
@@ -168,6 +163,27 @@ impl Users {
         let mut writes = vec![put_user(user, condition)?];
         if admin.value.username != user.username {
             writes.push(Write::Check(user_key(&admin.value.username), Condition::Version(admin.version)));
+        }
+        self.table.write(writes).await
+    }
+
+    /// Which version of the secret that holds the first administrator's password was used last.
+    pub async fn initial_version(&self) -> Result<Option<Versioned<InitialVersion>>, TableError> {
+        self.table.get(&initial_key()).await?.as_ref().map(versioned).transpose()
+    }
+
+    /// Notes which version was used, together with the user whose password was set by it, if one was.
+    /// `before` is the version of the note as it was read; 0 means there was none.
+    pub async fn put_initial_version(
+        &self,
+        used: &InitialVersion,
+        before: u64,
+        user: Option<(&User, Condition)>,
+    ) -> Result<(), TableError> {
+        let condition = if before == 0 { Condition::Absent } else { Condition::Version(before) };
+        let mut writes = vec![Write::Put(Put::new(initial_key(), used)?.when(condition))];
+        if let Some((user, condition)) = user {
+            writes.push(put_user(user, condition)?);
         }
         self.table.write(writes).await
     }
@@ -244,20 +260,5 @@ impl Users {
         let Some(item) = self.table.get(&token_key(id)).await? else { return Ok(false) };
         self.table.write(vec![Write::Delete(item.key, Condition::None)]).await?;
         Ok(true)
-    }
-
-    /// The signing keys, newest first.
-    pub async fn signing_keys(&self) -> Result<Vec<SigningKey>, TableError> {
-        let mut query = Query::partition(SIGNING, PAGE);
-        query.descending = true;
-        self.all(query).await
-    }
-
-    /// Adds a signing key, which signs from now on and is forgotten at `expires_at`.
-    pub async fn add_signing_key(&self, key: &SigningKey, expires_at: Timestamp) -> Result<(), TableError> {
-        let put = Put::new(Key::new(SIGNING, format!("{}#{}", sort_time(key.created_at), key.kid)), key)?
-            .expiring(Some(expires_at))
-            .when(Condition::Absent);
-        self.table.write(vec![Write::Put(put)]).await
     }
 }

@@ -6,7 +6,7 @@
 use sentinel_model::{Timestamp, time};
 use sentinel_state::{
     Condition,
-    users::{FailedLogins, Role, User, Users, Versioned},
+    users::{FailedLogins, InitialVersion, Role, User, Users, Versioned},
 };
 
 use super::password::{self, PasswordError};
@@ -23,6 +23,8 @@ const REMEMBER_SECONDS: i64 = 24 * 3600;
 /// Failures that led to no wait yet are forgotten sooner, so that attempts under ever new names fill no store.
 /// It makes guessing no faster: four an hour are as many as one each longest wait.
 const REMEMBER_FEW_SECONDS: i64 = 3600;
+/// Login name of the first administrator.
+const ADMINISTRATOR: &str = "admin";
 /// Tries of a conditional write.
 const TRIES: usize = 8;
 const WRONG: ApiError = ApiError::Unauthorized("name or password is wrong");
@@ -44,21 +46,112 @@ pub async fn first_administrator(users: &Users, now: Timestamp) -> Result<Option
         return Ok(None);
     }
     let password = password::random();
-    let admin = User {
-        username: "admin".into(),
-        password_hash: password::hash(password.clone()).await?,
+    let admin = administrator(password::hash(password.clone()).await?, now);
+    match users.put(&admin, Condition::Absent).await {
+        Ok(()) => Ok(Some(password)),
+        Err(e) if e.is_condition() => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn administrator(password_hash: String, now: Timestamp) -> User {
+    User {
+        username: ADMINISTRATOR.into(),
+        password_hash,
         role: Role::Admin,
         must_change_password: true,
         created_at: now,
         disabled: false,
         principals: Vec::new(),
         session_epoch: 1,
-    };
-    match users.put(&admin, Condition::Absent).await {
-        Ok(()) => Ok(Some(password)),
-        Err(e) if e.is_condition() => Ok(None),
-        Err(e) => Err(e.into()),
     }
+}
+
+/// A password for the first administrator that was set outside, as in a secret that only operators may read
+/// and write.
+#[derive(Clone, PartialEq, Eq)]
+pub struct InitialPassword {
+    /// The password; 15 to 256 characters.
+    pub password: String,
+    /// Changes with every new password: the secret's version id.
+    pub version_id: String,
+}
+
+impl std::fmt::Debug for InitialPassword {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InitialPassword").field("version_id", &self.version_id).finish_non_exhaustive()
+    }
+}
+
+/// What came of a password that was set outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Initial {
+    /// The first administrator was made with it.
+    Made,
+    /// It is a new one: `admin` logs in with it and must change it, and all sessions have ended.
+    Reset,
+    /// It was used before, and nothing changed.
+    Known,
+}
+
+/// Makes the first administrator (`admin`) with a password that was set outside, when there is no user yet. A
+/// later version of it is the way back in for whoever lost the password: `admin` gets it, is an enabled
+/// administrator again, and must change it at the next login. Each version counts once, whatever becomes of
+/// the password then, and however many processes start at the same time.
+pub async fn initial_administrator(
+    users: &Users,
+    initial: &InitialPassword,
+    now: Timestamp,
+) -> Result<Initial, ApiError> {
+    let mut hash = None;
+    for _ in 0..TRIES {
+        let noted = users.initial_version().await?;
+        if noted.as_ref().is_some_and(|n| n.value.version_id == initial.version_id) {
+            return Ok(Initial::Known);
+        }
+        let used = InitialVersion { version_id: initial.version_id.clone(), used_at: now };
+        let before = noted.as_ref().map_or(0, |n| n.version);
+        let admin = users.get(ADMINISTRATOR).await?;
+        // A store that has users already, as one brought from elsewhere: its passwords are not touched unasked.
+        let untouched = noted.is_none() && (admin.is_some() || !users.list().await?.is_empty());
+        let (done, user) = if untouched {
+            (Initial::Known, None)
+        } else {
+            password::check_length(&initial.password)?;
+            let known = match hash.take() {
+                Some(known) => known,
+                None => password::hash(initial.password.clone()).await?,
+            };
+            let fresh = administrator(hash.insert(known).clone(), now);
+            let (user, condition) = with_initial(admin, fresh);
+            (if noted.is_none() { Initial::Made } else { Initial::Reset }, Some((user, condition)))
+        };
+        let put = user.as_ref().map(|(user, condition)| (user, *condition));
+        match users.put_initial_version(&used, before, put).await {
+            Ok(()) => {
+                if done == Initial::Reset {
+                    users.clear_failed_logins(ADMINISTRATOR).await?;
+                    tracing::warn!(username = ADMINISTRATOR, "password reset by a new version of the secret");
+                }
+                return Ok(done);
+            }
+            Err(e) if e.is_condition() => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Err(ApiError::Busy)
+}
+
+/// The administrator as it is to be, and what must hold of the one there is.
+fn with_initial(stored: Option<Versioned<User>>, fresh: User) -> (User, Condition) {
+    let Some(Versioned { value: user, version }) = stored else { return (fresh, Condition::Absent) };
+    let user = User {
+        created_at: user.created_at,
+        principals: user.principals,
+        session_epoch: user.session_epoch + 1,
+        ..fresh
+    };
+    (user, Condition::Version(version))
 }
 
 /// Checks a name and password. Wrong ones are counted, whether or not the user exists; after five in a row

@@ -51,7 +51,7 @@ impl Caller {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
             _ => return Err(ApiError::Unauthorized("send Authorization: Bearer TOKEN")),
         };
-        let claims = token::check(&app.users, token, app.clock.now()).await?;
+        let claims = token::check(app.signing.as_ref(), token, app.clock.now()).await?;
         match claims.kind {
             Kind::Session => {
                 let user = app.users.get(&claims.sub).await?.map(|v| v.value);

@@ -3,8 +3,8 @@
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use rand::Rng;
-use sentinel_model::{Timestamp, time};
-use sentinel_state::users::{SigningKey, Users};
+use sentinel_model::Timestamp;
+use sentinel_state::signing::{LONGEST_TOKEN_DAYS, SigningKey, SigningKeys};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ApiError;
@@ -12,10 +12,7 @@ use crate::error::ApiError;
 /// How long a session lasts.
 pub const SESSION_SECONDS: i64 = 8 * 3600;
 /// Longest life of an API token.
-pub const MAX_API_TOKEN_DAYS: i64 = 365;
-/// Age at which a signing key is replaced.
-const KEY_DAYS: i64 = 90;
-const DAY_SECONDS: i64 = 86_400;
+pub const MAX_API_TOKEN_DAYS: i64 = LONGEST_TOKEN_DAYS;
 const ISSUER: &str = "cloudsentinel";
 
 /// What a token is for.
@@ -47,14 +44,14 @@ pub struct Claims {
 
 /// Issues a token that ends at `expires_at`.
 pub async fn issue(
-    users: &Users,
+    keys: &dyn SigningKeys,
     kind: Kind,
     subject: &str,
     epoch: u64,
     now: Timestamp,
     expires_at: Timestamp,
 ) -> Result<String, ApiError> {
-    let key = signing_key(users, now).await?;
+    let key = signing_key(keys, now).await?;
     let claims = Claims {
         iss: ISSUER.into(),
         sub: subject.into(),
@@ -69,12 +66,11 @@ pub async fn issue(
 }
 
 /// Checks a token's signature, issuer and time. Whether its subject still may is for the caller to ask.
-pub async fn check(users: &Users, token: &str, now: Timestamp) -> Result<Claims, ApiError> {
+pub async fn check(keys: &dyn SigningKeys, token: &str, now: Timestamp) -> Result<Claims, ApiError> {
     const INVALID: ApiError = ApiError::Unauthorized("the token is not valid");
     let header = jsonwebtoken::decode_header(token).map_err(|_| INVALID)?;
     let kid = header.kid.ok_or(INVALID)?;
-    let keys = users.signing_keys().await?;
-    let key = keys.iter().find(|k| k.kid == kid).ok_or(INVALID)?;
+    let key = keys.find(&kid).await?.ok_or(INVALID)?;
     // Only this algorithm, whatever the header says: `none` and keys taken for another algorithm's fail.
     let mut validation = Validation::new(Algorithm::HS256);
     validation.set_issuer(&[ISSUER]);
@@ -91,20 +87,18 @@ pub async fn check(users: &Users, token: &str, now: Timestamp) -> Result<Claims,
 }
 
 /// The newest signing key; makes the first one, and a new one when it has grown old.
-async fn signing_key(users: &Users, now: Timestamp) -> Result<SigningKey, ApiError> {
-    match users.signing_keys().await?.into_iter().next() {
-        Some(key) if time::seconds_between(key.created_at, now) < KEY_DAYS * DAY_SECONDS => Ok(key),
-        _ => rotate(users, now).await,
+async fn signing_key(keys: &dyn SigningKeys, now: Timestamp) -> Result<SigningKey, ApiError> {
+    match keys.list().await?.into_iter().next() {
+        Some(key) if now < key.signs_until() => Ok(key),
+        _ => rotate(keys, now).await,
     }
 }
 
 /// Adds a new signing key, which signs from now on; older ones check until the last token they signed has ended.
-pub async fn rotate(users: &Users, now: Timestamp) -> Result<SigningKey, ApiError> {
+pub async fn rotate(keys: &dyn SigningKeys, now: Timestamp) -> Result<SigningKey, ApiError> {
     let secret: [u8; 32] = rand::rng().random();
     let key = SigningKey { kid: uuid::Uuid::new_v4().to_string(), secret: hex::encode(secret), created_at: now };
-    // It signs for KEY_DAYS at the most (a day more for a process that read it just before), each token for
-    // MAX_API_TOKEN_DAYS at the most.
-    let ends = time::plus_seconds(now, (KEY_DAYS + MAX_API_TOKEN_DAYS + 1) * DAY_SECONDS);
-    users.add_signing_key(&key, ends).await?;
+    keys.add(&key).await?;
+    tracing::info!(kid = key.kid, "signing key made");
     Ok(key)
 }

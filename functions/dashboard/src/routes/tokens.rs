@@ -64,7 +64,7 @@ pub(super) async fn create(
     };
     app.users.put_token(&about).await?;
     tracing::info!(by = about.created_by, token = about.id, name = about.name, "API token made");
-    let token = token::issue(&app.users, token::Kind::Api, &about.id, 0, now, about.expires_at).await?;
+    let token = token::issue(app.signing.as_ref(), token::Kind::Api, &about.id, 0, now, about.expires_at).await?;
     Ok((StatusCode::CREATED, Json(Issued { token, about })))
 }
 

@@ -6,7 +6,10 @@ use axum::{
 };
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use sentinel_dashboard::auth::{accounts, token};
+use sentinel_dashboard::auth::{
+    accounts::{self, Initial, InitialPassword},
+    token,
+};
 use sentinel_model::time;
 use sentinel_state::users::Role;
 use serde_json::{Value, json};
@@ -40,6 +43,54 @@ async fn the_first_administrator_must_change_the_password_before_anything_else()
     world.get("/api/v1/auth/me", old).await.is(401);
     world.log_in("admin", &first).await.is(401);
     world.log_in("admin", PASSWORD).await.is(200);
+}
+
+fn initial(password: &str, version_id: &str) -> InitialPassword {
+    InitialPassword { password: password.into(), version_id: version_id.into() }
+}
+
+#[tokio::test]
+async fn a_password_set_outside_makes_the_administrator_and_a_later_version_is_the_way_back_in() {
+    const SECOND: &str = "another horse on a staple";
+    let world = World::new().await;
+    let now = world.app.clock.now();
+    let set =
+        async |password, version| accounts::initial_administrator(&world.users, &initial(password, version), now).await;
+    assert!(set("too short", "v-0").await.is_err());
+    let (one, other) = tokio::join!(set("the first horse on it", "v-1"), set("the first horse on it", "v-1"));
+    let (one, other) = (one.unwrap(), other.unwrap());
+    assert!(one != other && [one, other].contains(&Initial::Made), "{one:?} {other:?}");
+    let session = world.log_in("admin", "the first horse on it").await.is(200).json();
+    assert_eq!(session["user"]["must_change_password"], true);
+    let change = json!({ "current_password": "the first horse on it", "new_password": PASSWORD });
+    world.post("/api/v1/auth/password", session["token"].as_str().unwrap(), change).await.is(200);
+    assert_eq!(set("the first horse on it", "v-1").await.unwrap(), Initial::Known);
+    let session = world.log_in("admin", PASSWORD).await.is(200).json();
+    for _ in 0..5 {
+        world.log_in("admin", "not the password").await.is(401);
+    }
+
+    assert_eq!(set(SECOND, "v-2").await.unwrap(), Initial::Reset);
+    world.get("/api/v1/auth/me", session["token"].as_str().unwrap()).await.is(401);
+    let session = world.log_in("admin", SECOND).await.is(200).json();
+    assert_eq!(session["user"]["must_change_password"], true);
+    world.log_in("admin", PASSWORD).await.is(401);
+    assert_eq!(set(SECOND, "v-2").await.unwrap(), Initial::Known);
+    assert!(!format!("{:?}", initial(SECOND, "v-2")).contains(SECOND));
+}
+
+#[tokio::test]
+async fn users_brought_from_elsewhere_keep_their_passwords_until_a_new_version_comes() {
+    let world = World::new().await;
+    let now = world.app.clock.now();
+    world.user("admin", Role::Admin).await;
+    let set = async |version| {
+        accounts::initial_administrator(&world.users, &initial("a horse from the secret", version), now).await
+    };
+    assert_eq!(set("v-1").await.unwrap(), Initial::Known);
+    world.log_in("admin", PASSWORD).await.is(200);
+    assert_eq!(set("v-2").await.unwrap(), Initial::Reset);
+    world.log_in("admin", PASSWORD).await.is(401);
 }
 
 #[tokio::test]
@@ -143,7 +194,7 @@ async fn tokens_that_we_did_not_sign_so_are_refused() {
     let (header, claims) = (part(&good, 0), part(&good, 1));
     let signature = good.rsplit('.').next().unwrap();
     let kid = header["kid"].as_str().unwrap();
-    let key = world.users.signing_keys().await.unwrap().remove(0);
+    let key = world.app.signing.list().await.unwrap().remove(0);
     let secret = key.secret.as_bytes();
     let with = |mut value: Value, name: &str, new: Value| {
         value[name] = new;
@@ -197,7 +248,7 @@ async fn signing_keys_rotate_and_old_ones_still_check() {
     let shipper = world.post("/api/v1/tokens", &admin, new_token).await.is(201).json();
     let shipper = shipper["token"].as_str().unwrap();
     let first = part(shipper, 0)["kid"].clone();
-    token::rotate(&world.users, time::plus_seconds(world.app.clock.now(), 1)).await.unwrap();
+    token::rotate(world.app.signing.as_ref(), time::plus_seconds(world.app.clock.now(), 1)).await.unwrap();
     world.clock.advance(2);
     let root = world.users.get("root").await.unwrap().unwrap().value;
     let second = world.token_of(&root).await;
@@ -214,5 +265,5 @@ async fn signing_keys_rotate_and_old_ones_still_check() {
     world.ask(Method::POST, "/api/v1/logs", Some(shipper)).await.is(401);
     // Once nothing can be signed with it any more, a key is gone.
     world.clock.advance(92 * 86_400);
-    assert_eq!(world.users.signing_keys().await.unwrap().len(), 1, "{:?}", world.users.signing_keys().await.unwrap());
+    assert_eq!(world.app.signing.list().await.unwrap().len(), 1, "{:?}", world.app.signing.list().await.unwrap());
 }

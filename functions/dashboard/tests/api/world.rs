@@ -31,6 +31,7 @@ use sentinel_state::{
     alerts::{Alerts, IncidentPointer, Members, StoredAlert},
     incidents::{Incidents, StoredIncident},
     responses::Responses,
+    signing::TableSigningKeys,
     users::{ApiToken, Role, User, Users},
 };
 use serde_json::Value;
@@ -121,6 +122,7 @@ impl World {
         let respond = Arc::new(Respond::new(ports, config, Playbooks::shipped().unwrap()).unwrap());
         let app = Arc::new(Dashboard {
             users: users.clone(),
+            signing: Arc::new(TableSigningKeys::new(table.clone())),
             alerts: Alerts::new(table.clone()),
             incidents: Incidents::new(table.clone()),
             responses: Responses::new(table.clone()),
@@ -200,7 +202,9 @@ impl World {
     pub(crate) async fn token_of(&self, user: &User) -> String {
         let now = self.app.clock.now();
         let ends = time::plus_seconds(now, token::SESSION_SECONDS);
-        token::issue(&self.users, token::Kind::Session, &user.username, user.session_epoch, now, ends).await.unwrap()
+        token::issue(self.app.signing.as_ref(), token::Kind::Session, &user.username, user.session_epoch, now, ends)
+            .await
+            .unwrap()
     }
 
     /// An API token with these scopes, as the store could hold it.
@@ -215,7 +219,7 @@ impl World {
             expires_at: time::plus_seconds(now, 86_400),
         };
         self.users.put_token(&about).await.unwrap();
-        token::issue(&self.users, token::Kind::Api, &about.id, 0, now, about.expires_at).await.unwrap()
+        token::issue(self.app.signing.as_ref(), token::Kind::Api, &about.id, 0, now, about.expires_at).await.unwrap()
     }
 
     /// Stores an alert, as enrich does; its document as well.

@@ -99,4 +99,9 @@ pub trait Iam: Send + Sync {
 
     /// Whether any account is connected. Without one, respond can only observe.
     fn is_connected(&self) -> bool;
+
+    /// Whether the calls are made by another process, so that this one only records decisions.
+    fn is_elsewhere(&self) -> bool {
+        false
+    }
 }

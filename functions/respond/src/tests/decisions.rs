@@ -1,5 +1,6 @@
 //! Approvals and denials.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use sentinel_model::response::{Mode, ResponseState};
@@ -7,8 +8,9 @@ use sentinel_state::users::Role;
 
 use super::world::*;
 use crate::decide::DecideError;
-use crate::iam::KeyStatus;
+use crate::iam::{ElsewhereIam, KeyStatus};
 use crate::ports::Approver;
+use crate::{Config, Playbooks, Respond};
 
 async fn waiting() -> (World, String) {
     let world = World::new(Mode::Approve).await;
@@ -166,4 +168,35 @@ async fn an_unknown_response_is_not_found() {
     let world = World::new(Mode::Approve).await;
     let error = world.respond.approve("rs-none", &world.person("ada"), None).await.unwrap_err();
     assert!(matches!(error, DecideError::NotFound(_)));
+}
+
+/// A process over the same state that may not call IAM.
+fn recorder(world: &World) -> Respond {
+    let mut ports = world.respond.ports.clone();
+    ports.iam = Arc::new(ElsewhereIam);
+    let config = Config { own_roles: Vec::new(), ..world.respond.config().clone() };
+    Respond::new(ports, config, Playbooks::shipped().unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn decisions_call_no_iam_and_are_carried_out_where_iam_is() {
+    let (world, id) = waiting().await;
+    let (elsewhere, ada) = (recorder(&world), world.person("ada"));
+    let calls = world.faults.iam.load(Ordering::SeqCst);
+    let approved = elsewhere.approve(&id, &ada, None).await.unwrap();
+    assert_eq!(approved.response.state, ResponseState::Approved);
+    elsewhere.set_kill_switch(true, "ada", Some("a drill")).await.unwrap();
+    elsewhere.set_kill_switch(false, "ada", None).await.unwrap();
+    assert_eq!(world.faults.iam.load(Ordering::SeqCst), calls, "only decisions were recorded");
+    world.pass(60).await;
+    assert_eq!(world.status(KEY).await, KeyStatus::Inactive);
+
+    let undoing = elsewhere.undo(&id, &ada, None).await.unwrap();
+    assert_eq!(undoing.response.state, ResponseState::Undoing);
+    world.pass(60).await;
+    assert_eq!(world.response().await.state, ResponseState::Undone);
+
+    let (world, id) = waiting().await;
+    let denied = recorder(&world).deny(&id, &ada, None).await.unwrap();
+    assert_eq!(denied.response.state, ResponseState::Denied);
 }

@@ -47,6 +47,8 @@ pub(super) struct Faults {
     /// Throttle every so many-th IAM call; 0: none.
     pub(super) throttle_every: AtomicUsize,
     pub(super) sets: AtomicUsize,
+    /// Calls of IAM.
+    pub(super) iam: AtomicUsize,
 }
 
 impl Faults {
@@ -146,6 +148,7 @@ impl Queue for Faulty<dyn Queue> {
 
 impl Faulty<SimulatedIam> {
     fn enter_iam(&self) -> Result<bool, IamError> {
+        self.faults.iam.fetch_add(1, Ordering::SeqCst);
         let dies = self.faults.enter().map_err(|e| IamError::Other(e.to_string()))?;
         let owed = self.faults.throttles.load(Ordering::SeqCst);
         if owed > 0 {

@@ -1,0 +1,89 @@
+//! How far the polls of the CloudTrail API have come: one item for each account and Region.
+//!
+//! The poller writes it after every slice of time that it handed on; whoever watches for a poll that stalled
+//! reads it. The item also remembers which events of the last minutes were handed on, so that reading them
+//! again for late arrivals hands on only those.
+
+use std::sync::Arc;
+
+use sentinel_model::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{Condition, Key, Put, Table, TableError, Write};
+
+/// Where the poll of one account and Region stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PollCursor {
+    /// The account asked.
+    pub account: String,
+    /// The Region asked.
+    pub region: String,
+    /// Events before this (whole seconds) were read once and handed on.
+    pub through: Timestamp,
+    /// Events before this can not arrive any more, however late: they are not read again.
+    pub settled: Timestamp,
+    /// Seconds of events that are asked for at once.
+    pub slice_seconds: i64,
+    /// When the last slice was read and handed on: a poll whose last success grows old has stalled.
+    pub last_success: Timestamp,
+    /// What the last run failed with; `None` when it did not.
+    pub error: Option<String>,
+    /// Hashes of the events handed on from `settled` on, by the minute of their time.
+    pub seen: Vec<SeenMinute>,
+}
+
+/// Events handed on of one minute.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenMinute {
+    /// Minutes since 1970.
+    #[serde(rename = "m")]
+    pub minute: i64,
+    /// Their hashes of 8 bytes each, in base64.
+    #[serde(rename = "h")]
+    pub hashes: String,
+}
+
+/// A cursor and its item's version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredPoll {
+    /// The cursor.
+    pub cursor: PollCursor,
+    /// Version of the item.
+    pub version: u64,
+}
+
+/// The store of cursors.
+#[derive(Clone)]
+pub struct Polls {
+    table: Arc<dyn Table>,
+}
+
+fn key(account: &str, region: &str) -> Key {
+    Key::new(format!("POLL#{account}#{region}"), "CURSOR")
+}
+
+impl Polls {
+    /// A store over a table.
+    pub fn new(table: Arc<dyn Table>) -> Self {
+        Self { table }
+    }
+
+    /// The table, for leases.
+    pub fn table(&self) -> &Arc<dyn Table> {
+        &self.table
+    }
+
+    /// The cursor of an account and Region; `None` before its first poll.
+    pub async fn get(&self, account: &str, region: &str) -> Result<Option<StoredPoll>, TableError> {
+        let Some(item) = self.table.get(&key(account, region)).await? else { return Ok(None) };
+        Ok(Some(StoredPoll { cursor: item.decode()?, version: item.version }))
+    }
+
+    /// Writes a cursor; `version` is the one read, `None` for the first. Returns the new version.
+    pub async fn put(&self, cursor: &PollCursor, version: Option<u64>) -> Result<u64, TableError> {
+        let condition = version.map_or(Condition::Absent, Condition::Version);
+        let put = Put::new(key(&cursor.account, &cursor.region), cursor)?.when(condition);
+        self.table.write(vec![Write::Put(put)]).await?;
+        Ok(version.map_or(1, |before| before + 1))
+    }
+}
