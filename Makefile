@@ -13,7 +13,7 @@ ADDR ?= 127.0.0.1:8080
 DENY_VERSION := 0.20.2
 EMULATOR_VERSION := 1.5.33
 EMULATOR := $(TOOLS)/emulator/bin/ministack
-STACK_PYTHON := TOOLS=$(TOOLS) $(TOOLS)/emulator/bin/python
+STACK_PYTHON := TOOLS=$(TOOLS) $(TOOLS)/emulator/bin/python -B
 
 .PHONY: help demo test build web lint deny test-rust test-web e2e drill-stack latency-stack clean
 

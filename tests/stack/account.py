@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import ClientError
-
 from emulator import ACCOUNT, REGION, Emulator
 
 ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess"

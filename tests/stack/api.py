@@ -10,7 +10,7 @@ from typing import Any
 
 from deploy import Stack
 
-NEW_PASSWORD = "a-long-password-of-the-tests-1"  # noqa: S105: of an account in an emulator
+NEW_PASSWORD = "a-long-password-of-the-tests-1"  # noqa: S105 (of an account in an emulator)
 
 
 class Api:

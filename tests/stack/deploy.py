@@ -19,7 +19,6 @@ from typing import Any
 
 import yaml
 from botocore.exceptions import ClientError
-
 from emulator import Emulator
 from paths import OUT, ROOT, TARGET
 
@@ -66,7 +65,7 @@ class Stack:
 
 def load_template(path: Path) -> dict[str, Any]:
     """The template with long forms only."""
-    read: dict[str, Any] = yaml.load(path.read_text(), Loader=TemplateLoader)  # noqa: S506: a SafeLoader
+    read: dict[str, Any] = yaml.load(path.read_text(), Loader=TemplateLoader)  # noqa: S506 (a SafeLoader)
     return read
 
 

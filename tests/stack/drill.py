@@ -126,17 +126,14 @@ def send(pipeline: Pipeline, records: list[dict[str, Any]], chance: random.Rando
 def archived(pipeline: Pipeline) -> Counter[str]:
     """How many contents each event id has in the archive; copies of one content are one record, as its reader gives it."""
     s3, bucket = pipeline.emulator.client("s3"), pipeline.stack.outputs["DataBucketName"]
-    contents: dict[str, set[str]] = {}
+    contents: dict[str, set[int]] = {}
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="archive/")
     for entry in (e for page in pages for e in page.get("Contents", [])):
         body = s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()
         text = gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body
         for line in text.decode().splitlines():
             event = json.loads(line)
-            raw = event.get("raw", event)
-            raw = json.loads(raw) if isinstance(raw, str) else raw
-            identity = event.get("event_id") or raw["eventID"]
-            contents.setdefault(identity, set()).add(json.dumps(raw, sort_keys=True))
+            contents.setdefault(event["id"], set()).add(event["content"])
     return Counter({identity: len(different) for identity, different in contents.items()})
 
 
@@ -150,7 +147,8 @@ def contain_calls(emulator: Emulator) -> Counter[str]:
     return calls
 
 
-def verify(pipeline: Pipeline, records: list[dict[str, Any]], intruders: list[Intruder], expected: dict[str, tuple[Any, ...]]) -> Counter[str]:
+def verify(pipeline: Pipeline, records: list[dict[str, Any]], intruders: list[Intruder],
+           expected: dict[str, tuple[Any, ...]]) -> Counter[str]:
     """Compares what is there with what must be there."""
     emulator, counts = pipeline.emulator, Counter[str]()
     found = alerts_by_id([pipeline.api.get(f"/alerts/{a['alert_id']}") for a in pipeline.api.all("/alerts", level="informational")])

@@ -25,7 +25,6 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-
 from paths import OUT, tools
 
 ACCOUNT = "123456789012"
@@ -98,7 +97,7 @@ class Emulator:
         }
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [str(python), str(Path(__file__).with_name("shim.py"))],
+                [str(python), "-B", str(Path(__file__).with_name("shim.py"))],
                 env=environment, stdout=log, stderr=subprocess.STDOUT,
                 start_new_session=True, preexec_fn=_die_with_parent,
             )
@@ -139,10 +138,10 @@ class Emulator:
                 continue
             try:
                 parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
-                program = os.readlink(entry / "exe")
+                program = (entry / "exe").readlink().name
             except OSError:
                 continue
-            if int(parent) == self.process.pid and program.endswith("/bootstrap"):
+            if int(parent) == self.process.pid and program == "bootstrap":
                 found.append(int(entry.name))
         return found
 

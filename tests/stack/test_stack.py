@@ -7,9 +7,10 @@ that are needed. Prints each check; exit status 1 at the first that does not hol
 
 from __future__ import annotations
 
+import gzip
+import json
 import random
 import sys
-import time
 from typing import Any
 
 import checks
@@ -161,12 +162,12 @@ def repetition_changes_nothing(pipeline: Pipeline, attacked: list[Intruder]) -> 
     check(not any(pipeline.role("Respond").rsplit("/", 1)[-1] in p for p in principals), "none of them made an alert", principals)
     same(sorted(r["access_key_id"] for r in before["responses"].values() if r["state"] in ("contained", "undone", "observed")),
          sorted(who.used for who in attacked), "none of them started a response")
-    filed = [(attack_records(attacked[1], random.Random(SEED + 1)), "eve"), (attack_records(attacked[3], random.Random(SEED + 2)), "oscar")]
-    for _ in range(2):
+    files = {tag: _stored(pipeline, tag) for tag in ("eve", "oscar")}
+    check(all(files.values()), "the trail files are still there", files)
+    for turn in range(2):
         emulator.put_records(shuffled(records, chance))
-        for file, tag in filed:
-            stored = _stored(pipeline, tag) or file
-            pipeline.put_file(shuffled(stored, chance), f"{tag}-again")
+        for tag, filed in files.items():
+            pipeline.put_file(shuffled(filed, chance), f"{tag}-{turn}")
         pipeline.settle()
     after = pipeline.results()
     same(_comparable(after), _comparable(before), f"alerts, incidents and responses are the same after {2 * len(records)} more events")
@@ -174,15 +175,12 @@ def repetition_changes_nothing(pipeline: Pipeline, attacked: list[Intruder]) -> 
 
 
 def _stored(pipeline: Pipeline, tag: str) -> list[dict[str, Any]]:
-    """The records of a file that was put into the trail bucket before: made again, their times would differ."""
-    import gzip
-    import json
-
+    """The records of a file that was put into the trail bucket before."""
     s3, bucket = pipeline.emulator.client("s3"), pipeline.stack.outputs["TrailBucketMade"]
     for entry in s3.list_objects_v2(Bucket=bucket).get("Contents", []):
         if entry["Key"].endswith(f"_{tag}.json.gz"):
-            found: list[dict[str, Any]] = json.loads(gzip.decompress(s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()))["Records"]
-            return found
+            body = s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()
+            return list(json.loads(gzip.decompress(body))["Records"])
     return []
 
 
