@@ -59,8 +59,7 @@ pub(crate) fn working_time(remaining: Duration) -> Duration {
 
 /// Which messages are handed over together.
 fn groups(messages: &[(usize, Message)]) -> Vec<Vec<usize>> {
-    let (first, again): (Vec<usize>, Vec<usize>) =
-        (0..messages.len()).partition(|at| messages[*at].1.receives <= 1);
+    let (first, again): (Vec<usize>, Vec<usize>) = (0..messages.len()).partition(|at| messages[*at].1.receives <= 1);
     let mut groups: Vec<Vec<usize>> = again.into_iter().map(|at| vec![at]).collect();
     if !first.is_empty() {
         groups.push(first);

@@ -37,7 +37,9 @@ fn messages_carry_receives_and_the_time_they_were_sent() {
 
 #[test]
 fn a_message_that_could_not_be_named_as_failed_fails_the_event() {
-    for (field, missing) in [("messageId", "messageId"), ("receiptHandle", "receiptHandle"), ("attributes", "ApproximateReceiveCount")] {
+    for (field, missing) in
+        [("messageId", "messageId"), ("receiptHandle", "receiptHandle"), ("attributes", "ApproximateReceiveCount")]
+    {
         let mut bad = record("m1");
         bad.as_object_mut().unwrap().remove(field);
         assert_eq!(parsed(&[record("m0"), bad]).unwrap_err(), BadEvent(missing));
@@ -163,13 +165,7 @@ async fn too_few_answers_are_none() {
 
 #[tokio::test]
 async fn messages_are_admitted_one_by_one() {
-    let batch = [
-        ("a", 1, "claim"),
-        ("b", 1, "replaced"),
-        ("c", 1, "broken"),
-        ("d", 1, "crash"),
-        ("e", 1, "fine"),
-    ];
+    let batch = [("a", 1, "claim"), ("b", 1, "replaced"), ("c", 1, "broken"), ("d", 1, "crash"), ("e", 1, "fine")];
     let (told, calls) = handled(&batch, true).await;
     assert!(told[0].is_ok() && told[1].is_ok() && told[4].is_ok(), "{told:?}");
     assert!(told[2].as_ref().unwrap_err().contains("99"), "{told:?}");

@@ -119,26 +119,38 @@ impl Recorder for Emf {
     }
 
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        let counter = self.of(key, || Metric::Counter(Arc::default()), |metric| match metric {
-            Metric::Counter(value) => Some(value),
-            _ => None,
-        });
+        let counter = self.of(
+            key,
+            || Metric::Counter(Arc::default()),
+            |metric| match metric {
+                Metric::Counter(value) => Some(value),
+                _ => None,
+            },
+        );
         counter.map_or_else(Counter::noop, Counter::from_arc)
     }
 
     fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
-        let gauge = self.of(key, || Metric::Gauge(Arc::default()), |metric| match metric {
-            Metric::Gauge(value) => Some(value),
-            _ => None,
-        });
+        let gauge = self.of(
+            key,
+            || Metric::Gauge(Arc::default()),
+            |metric| match metric {
+                Metric::Gauge(value) => Some(value),
+                _ => None,
+            },
+        );
         gauge.map_or_else(Gauge::noop, Gauge::from_arc)
     }
 
     fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
-        let histogram = self.of(key, || Metric::Histogram(Arc::default()), |metric| match metric {
-            Metric::Histogram(samples) => Some(samples),
-            _ => None,
-        });
+        let histogram = self.of(
+            key,
+            || Metric::Histogram(Arc::default()),
+            |metric| match metric {
+                Metric::Histogram(samples) => Some(samples),
+                _ => None,
+            },
+        );
         histogram.map_or_else(Histogram::noop, Histogram::from_arc)
     }
 }

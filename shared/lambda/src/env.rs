@@ -227,12 +227,21 @@ mod tests {
         env.read(|e| {
             assert_eq!((e.text("A"), e.optional("BLANK"), e.text_or("BLANK", "x")), ("text".into(), None, "x".into()));
             assert_eq!((e.number("N", 1_u32), e.number("BLANK", 7_u8)), (42, 7));
-            assert_eq!((e.one_of("MODE", &MODES, Mode::Watch), e.one_of("NONE", &MODES, Mode::Watch)), (Mode::Act, Mode::Watch));
+            assert_eq!(
+                (e.one_of("MODE", &MODES, Mode::Watch), e.one_of("NONE", &MODES, Mode::Watch)),
+                (Mode::Act, Mode::Watch)
+            );
             assert_eq!((e.flag("ON", false), e.flag("NONE", true)), (true, true));
             assert_eq!((e.list("LIST"), e.list("NONE")), (vec!["a".to_owned(), "b".to_owned()], vec![]));
             assert_eq!(e.arn("ROLE"), "arn:aws:iam::123456789012:role/respond");
-            assert_eq!(e.optional_url("URL").as_deref(), Some("https://sqs.eu-west-1.amazonaws.com/123456789012/detect"));
-            assert_eq!((e.account("ACCOUNT"), e.optional_arn("NONE"), e.optional_url("NONE")), ("123456789012".into(), None, None));
+            assert_eq!(
+                e.optional_url("URL").as_deref(),
+                Some("https://sqs.eu-west-1.amazonaws.com/123456789012/detect")
+            );
+            assert_eq!(
+                (e.account("ACCOUNT"), e.optional_arn("NONE"), e.optional_url("NONE")),
+                ("123456789012".into(), None, None)
+            );
         })
         .unwrap();
     }
@@ -294,7 +303,13 @@ mod tests {
         ] {
             assert!(is_arn(good), "{good}");
         }
-        for bad in ["arn:aws:iam::123:role/x", "arn:aws:iam::123456789012:", "arn:aws:iam", "arn:aws:iam::123456789012:role/a b", "x"] {
+        for bad in [
+            "arn:aws:iam::123:role/x",
+            "arn:aws:iam::123456789012:",
+            "arn:aws:iam",
+            "arn:aws:iam::123456789012:role/a b",
+            "x",
+        ] {
             assert!(!is_arn(bad), "{bad}");
         }
         assert!(is_url("http://127.0.0.1:4566/000000000000/q"));

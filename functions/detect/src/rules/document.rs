@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Largest rule file in bytes; the largest public pack in one file stays below a third of it.
-pub(super) const MAX_FILE_BYTES: usize = 1024 * 1024;
+pub(crate) const MAX_FILE_BYTES: usize = 1024 * 1024;
 /// Largest file that uses YAML aliases, and most aliases in it: together they bound what aliases of aliases
 /// can unfold to at some tens of megabytes.
 const MAX_ALIASED_BYTES: usize = 64 * 1024;

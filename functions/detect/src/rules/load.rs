@@ -1,6 +1,6 @@
-//! Loading rules from the binary and from folders.
+//! Loading rules from the binary, from folders, and from texts that were read elsewhere.
 //!
-//! In: our pack, and folders (or single files) of operators' rules. Out: a rule set and a report. A file or
+//! In: our pack, and folders, single files or texts of operators' rules. Out: a rule set and a report. A file or
 //! document that cannot be used is refused with file, line, field and reason while the others go on; only a
 //! folder that cannot be read at all is an error.
 
@@ -164,7 +164,21 @@ impl Loader {
     }
 
     fn refuse_file(&mut self, path: &Path, reason: String) {
-        self.report.refused.push(Refused { file: path.display().to_string(), line: 1, field: None, reason });
+        self.refuse(path.display().to_string(), reason);
+    }
+
+    /// Adds a file that was read elsewhere under the name that messages give it.
+    pub(super) fn text(&mut self, name: &str, text: &str) {
+        if self.report.files >= MAX_FILES {
+            return self.refuse(name.to_owned(), format!("more than {MAX_FILES} rule files"));
+        }
+        self.report.files += 1;
+        self.add(document::parse(name, text));
+    }
+
+    /// Tells of a file that could not be used at all.
+    pub(super) fn refuse(&mut self, file: String, reason: String) {
+        self.report.refused.push(Refused { file, line: 1, field: None, reason });
     }
 
     fn add(&mut self, parsed: Parsed) {

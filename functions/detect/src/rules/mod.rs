@@ -1,6 +1,6 @@
 //! Rule sets: Sigma rules loaded, compiled and ready to be matched.
 //!
-//! In: our pack, which is part of the binary, and folders of operators' rules. Out: a [`RuleSet`] that says
+//! In: our pack, which is part of the binary, and folders or texts of operators' rules. Out: a [`RuleSet`] that says
 //! which rules a record matches, and a [`LoadReport`] of what was refused and why. A set never changes;
 //! to reload, a new one is made and swapped in ([`SharedRules`]).
 
@@ -15,6 +15,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use rsigma_eval::CompiledRule;
 use sonic_rs::Value;
 
+pub(crate) use document::MAX_FILE_BYTES;
+pub(crate) use load::is_rule_file;
 pub use load::{LoadError, LoadOptions, LoadReport, Refused};
 pub use meta::RuleMeta;
 pub(crate) use pack::files as pack_files;
@@ -69,6 +71,22 @@ impl RuleSet {
             loader.path(dir)?;
         }
         Ok(loader.finish())
+    }
+
+    /// Loads texts (a name each) that were read elsewhere, with our own pack or without. What is refused is in
+    /// the report; the rest is loaded.
+    pub fn from_texts<'a>(
+        default_rules: bool,
+        texts: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> (Self, LoadReport) {
+        let mut loader = load::Loader::default();
+        if default_rules {
+            loader.default_pack();
+        }
+        for (name, text) in texts {
+            loader.text(name, text);
+        }
+        loader.finish()
     }
 
     /// Which rules a record (a CloudTrail record, parsed) matches: `hits` is cleared and filled, in the
