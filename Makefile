@@ -54,6 +54,7 @@ $(TOOLS)/bin/cargo-deny:
 	cargo install cargo-deny --locked --version $(DENY_VERSION) --root $(TOOLS)
 
 e2e: web $(EMULATOR) ## Deploy template.yaml on an emulated AWS, attack it and check what is seen and done
+	$(STACK_PYTHON) tests/stack/test_trail.py
 	$(STACK_PYTHON) tests/stack/test_stack.py
 
 drill-stack: web $(EMULATOR) ## Run events through the deployed stack while functions are killed and AWS throttles (SEED=n)

@@ -11,6 +11,7 @@ import gzip
 import json
 import random
 import sys
+import time
 from typing import Any
 
 import checks
@@ -40,7 +41,8 @@ def main() -> None:
             pipeline.update(Mode="automatic")
             contained = automatic_takes_exactly_the_used_key(pipeline)
             undo_gives_the_key_back(pipeline, contained[0])
-            repetition_changes_nothing(pipeline, [*watched, *contained])
+            posted = posted_logs_only_ask(pipeline)
+            repetition_changes_nothing(pipeline, [*watched, *contained, posted])
             each_function_needs_its_policy(pipeline)
             only_poison_is_dead(pipeline)
         finally:
@@ -147,6 +149,28 @@ def undo_gives_the_key_back(pipeline: Pipeline, who: Intruder) -> None:
     pipeline.response_in(who.used, "undone")
     same(key_states(pipeline.emulator, who.name), {who.used: "Active", who.other: "Active"}, "the key is Active again")
     check(works(pipeline.emulator, who, who.keys[0]), "and works again")
+
+
+def posted_logs_only_ask(pipeline: Pipeline) -> Intruder:
+    """What somebody posts to the API never acts by itself, even in automatic; an administrator's approval does."""
+    step("an attack that is posted to the API")
+    api, emulator = pipeline.api, pipeline.emulator
+    who = make_intruder(emulator, "carol")
+    wish = {"name": "shipper", "scopes": ["logs:write"], "expires_in_days": 1}
+    status, told = api.call("POST", "/tokens", wish, api.token)
+    check(status == 201, "a token for logs is made", (status, told))
+    shipper = told["token"]
+    status, told = api.call("GET", "/alerts", token=shipper)
+    check(status in (401, 403), "it reads nothing", (status, told))
+    status, told = api.call("POST", "/logs", {"Records": attack_records(who, random.Random(SEED + 5))}, shipper)
+    check(status == 202 and told["accepted"] == 3, "its logs are accepted", (status, told))
+    response = pipeline.response_in(who.used, "awaiting_approval")
+    check(all(works(emulator, who, key) for key in who.keys), "both keys still work: a person is asked", response["reasons"])
+    status, told = api.call("POST", f"/responses/{response['response_id']}/approve", {"note": "known to be stolen"}, api.token)
+    check(status in (200, 202), "approval is accepted", (status, told))
+    pipeline.response_in(who.used, "contained")
+    same(key_states(emulator, who.name), {who.used: "Inactive", who.other: "Active"}, "then exactly the used key is Inactive")
+    return who
 
 
 def repetition_changes_nothing(pipeline: Pipeline, attacked: list[Intruder]) -> None:
