@@ -12,10 +12,13 @@ WEB_SOURCES := $(shell find $(WEB)/src $(WEB)/index.html $(WEB)/package.json $(W
 ADDR ?= 127.0.0.1:8080
 DENY_VERSION := 0.20.2
 EMULATOR_VERSION := 1.5.33
+SAM_VERSION := 1.170.0
+CFN_LINT_VERSION := 1.58.0
+CHECKOV_VERSION := 3.3.30
 EMULATOR := $(TOOLS)/emulator/bin/ministack
 STACK_PYTHON := TOOLS=$(TOOLS) $(TOOLS)/emulator/bin/python -B
 
-.PHONY: help demo test build web lint deny test-rust test-web e2e drill-stack latency-stack clean
+.PHONY: help demo test build web lint deny test-rust test-web check-template functions cost coldstart e2e drill-stack latency-stack clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,7 +38,7 @@ demo: web ## Replay an attack through all stages and serve the dashboard (ONCE=1
 build: web ## Build the sentinel binary for use: target/release/sentinel
 	cargo build --locked --release --bin sentinel
 
-test: lint test-web test-rust deny ## Everything that continuous integration checks
+test: lint test-web test-rust check-template e2e deny ## Everything that continuous integration checks
 
 lint: web
 	cargo fmt --all --check
@@ -44,8 +47,29 @@ lint: web
 test-web: web
 	cd $(WEB) && npm run check && npm test
 
+# With the emulator and DynamoDB Local beside it, so that the AWS adapters are held to real stores.
 test-rust: web
-	cargo test --locked --workspace
+	TOOLS=$(TOOLS) scripts/with-stores cargo test --locked --workspace
+
+check-template: $(TOOLS)/sam/bin/cfn-lint $(TOOLS)/checkov/bin/checkov ## Lint the templates; compare each policy with the code's calls
+	scripts/check-template $(TOOLS)
+
+$(TOOLS)/sam/bin/cfn-lint:
+	python3 -m venv $(TOOLS)/sam
+	$(TOOLS)/sam/bin/pip install --quiet aws-sam-cli==$(SAM_VERSION) cfn-lint==$(CFN_LINT_VERSION)
+
+$(TOOLS)/checkov/bin/checkov:
+	python3 -m venv $(TOOLS)/checkov
+	$(TOOLS)/checkov/bin/pip install --quiet checkov==$(CHECKOV_VERSION)
+
+functions: web ## Build the Lambda functions for use: target/release/*-lambda
+	cargo build --locked --release --workspace --bins
+
+cost: functions ## Measure what a million events cost, and write docs/cost.md's tables
+	TOOLS=$(TOOLS) scripts/with-stores $(TOOLS)/emulator/bin/python -B scripts/measure/cost.py --write
+
+coldstart: functions ## Measure start to first handled event of each function
+	TOOLS=$(TOOLS) scripts/with-stores $(TOOLS)/emulator/bin/python -B scripts/measure/coldstart.py
 
 deny: $(TOOLS)/bin/cargo-deny
 	scripts/deny.sh $(TOOLS)/bin/cargo-deny
