@@ -9,6 +9,7 @@ pub mod archive;
 pub mod budget;
 pub mod claims;
 pub mod cloudtrail;
+pub mod connect;
 pub mod dynamodb;
 pub mod iam;
 #[cfg(test)]

@@ -1,0 +1,76 @@
+//! Adapters made from the configuration that all clients share, so that whoever wires a function names no SDK
+//! type.
+//!
+//! In: [`SdkConfig`] and names. Out: adapters. Making one asks nothing of AWS.
+
+use std::sync::Arc;
+
+use aws_config::SdkConfig;
+use sentinel_durable::{Clock, Stage};
+use sentinel_state::Table;
+
+use crate::{
+    archive::S3Archive,
+    claims::Claims,
+    dynamodb::DynamoTable,
+    rules::S3Rules,
+    secrets::{self, Secret, SecretError, SecretSigningKeys},
+    sqs::{Queues, SqsQueue},
+    timer::{ScheduledTimer, Schedules},
+};
+
+/// Prefix of the archive in the data bucket.
+const ARCHIVE_PREFIX: &str = "archive/";
+
+/// The table of this name.
+pub fn table(sdk: &SdkConfig, name: &str, clock: Arc<dyn Clock>) -> DynamoTable {
+    DynamoTable::new(aws_sdk_dynamodb::Client::new(sdk), name, clock)
+}
+
+/// Queues, with large bodies in the data bucket. Only a function whose queue gets timers' messages needs a table.
+pub fn queue(sdk: &SdkConfig, queues: Queues, data_bucket: &str, table: Option<Arc<dyn Table>>) -> SqsQueue {
+    let claims = Claims::new(aws_sdk_s3::Client::new(sdk), data_bucket);
+    SqsQueue::new(aws_sdk_sqs::Client::new(sdk), queues, claims, table)
+}
+
+/// The archive in the data bucket.
+pub fn archive(sdk: &SdkConfig, data_bucket: &str) -> S3Archive {
+    S3Archive::new(aws_sdk_s3::Client::new(sdk), data_bucket, ARCHIVE_PREFIX)
+}
+
+/// Operators' rules.
+pub fn rules(sdk: &SdkConfig, bucket: &str, prefix: &str) -> S3Rules {
+    S3Rules::new(aws_sdk_s3::Client::new(sdk), bucket, prefix)
+}
+
+/// Names of what a function makes schedules with.
+#[derive(Debug, Clone)]
+pub struct ScheduleNames {
+    /// The schedule group.
+    pub group: String,
+    /// ARN of the role that schedules send with.
+    pub role_arn: String,
+    /// The queue that they send to, by its ARN.
+    pub queue_arns: Vec<(Stage, String)>,
+}
+
+/// Timers over a queue and its table. Without names none can be due later than 15 minutes from now.
+pub fn timer(sdk: &SdkConfig, queue: SqsQueue, table: Arc<dyn Table>, names: Option<ScheduleNames>) -> ScheduledTimer {
+    let schedules = names.map(|names| Schedules {
+        client: aws_sdk_scheduler::Client::new(sdk),
+        group: names.group,
+        role_arn: names.role_arn,
+        queue_arns: names.queue_arns.into_iter().collect(),
+    });
+    ScheduledTimer::new(queue, table, schedules)
+}
+
+/// A secret of text by its ARN or name.
+pub async fn secret(sdk: &SdkConfig, id: &str) -> Result<Secret, SecretError> {
+    secrets::read_secret(&secrets::client(sdk), id).await
+}
+
+/// The keys that sign tokens, in the secret of this ARN or name.
+pub fn signing_keys(sdk: &SdkConfig, id: &str, clock: Arc<dyn Clock>) -> SecretSigningKeys {
+    SecretSigningKeys::new(secrets::client(sdk), id, clock)
+}
