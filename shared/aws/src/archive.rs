@@ -14,6 +14,7 @@ use aws_sdk_s3::{
     primitives::ByteStream,
     types::{Delete, ObjectIdentifier},
 };
+use aws_smithy_types::body::SdkBody;
 use sentinel_archive::{
     Archive, ArchiveError, Day,
     object::{DayReader, Object, SUFFIX, check_account, check_day, day_of, objects},
@@ -54,10 +55,12 @@ impl S3Archive {
 
     async fn write(self, object: Object) -> Result<(), ArchiveError> {
         let key = format!("{}{}/{}/{}", self.prefix, object.account, object.day, object.name);
-        let bytes = ByteStream::from(object.bytes);
-        for attempt in 1.. {
-            let Some(body) = bytes.try_clone() else { break };
-            let call = self.client.put_object().bucket(&self.bucket).key(&key).body(body);
+        let bytes = SdkBody::from(object.bytes);
+        // What is in memory can be sent again.
+        let mut attempt = 0;
+        while let Some(body) = bytes.try_clone() {
+            attempt += 1;
+            let call = self.client.put_object().bucket(&self.bucket).key(&key).body(ByteStream::new(body));
             // Not `content_encoding`: clients would decompress what is stored compressed on purpose.
             let put = call.content_type("application/gzip").if_none_match("*").send().await;
             match put.map_err(|e| CallError::new(WRITE[0], &e)) {

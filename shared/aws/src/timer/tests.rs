@@ -36,7 +36,8 @@ impl Fixture {
         let sqs = mock!(aws_sdk_sqs::Client::send_message_batch).then_compute_output(
             move |input: &SendMessageBatchInput| {
                 for entry in input.entries() {
-                    sent.lock().unwrap().push(format!("{} after {} s", entry.message_body(), entry.delay_seconds()));
+                    let delay = entry.delay_seconds().unwrap();
+                    sent.lock().unwrap().push(format!("{} after {delay} s", entry.message_body()));
                 }
                 let none = SendMessageBatchOutput::builder().set_successful(Some(Vec::new()));
                 none.set_failed(Some(Vec::new())).build().unwrap()
