@@ -6,12 +6,14 @@
 //! responses, log lines on standard error and metric lines on standard output.
 
 mod batch;
+mod deployed;
 mod emf;
 mod env;
 mod intake;
 mod serve;
 mod start;
 
+pub use deployed::Deployed;
 pub use emf::Emf;
 pub use env::{Env, EnvError, Reader};
 pub use intake::Intake;

@@ -90,9 +90,7 @@ async fn run(start: Start, service: Service) -> Result<()> {
         let shared = Arc::clone(&shared);
         async move {
             let (start, service) = &*shared;
-            if event.context.deadline > 0 {
-                start.budget.set_deadline_ms(event.context.deadline);
-            }
+            start.invocation_begins(event.context.deadline);
             let answer = service.answer(start, event.payload).await;
             start.invocation_ended();
             answer.map_err(|e| failed(start.stage, &e))
@@ -108,8 +106,15 @@ fn failed(stage: &'static str, error: &anyhow::Error) -> Diagnostic {
 }
 
 impl Start {
-    /// Sends metrics off. To be called at the end of every invocation by whoever runs another loop than
-    /// those here.
+    /// Sets the time budget: `deadline_ms` is Lambda's, in milliseconds since 1970. Like
+    /// [`invocation_ended`](Self::invocation_ended) for whoever runs another loop than those here.
+    pub fn invocation_begins(&self, deadline_ms: u64) {
+        if deadline_ms > 0 {
+            self.budget.set_deadline_ms(deadline_ms);
+        }
+    }
+
+    /// Sends metrics off, at the end of every invocation.
     pub fn invocation_ended(&self) {
         if let Err(e) = self.metrics.flush(std::io::stdout().lock()) {
             tracing::warn!(stage = self.stage, error = %e, "metrics were not written");

@@ -1,3 +1,60 @@
-//! The Lambda of respond.
+//! The Lambda of respond: raised alerts, decisions and due steps from its queue; on a schedule, responses that got
+//! stuck. The only function that may change anything in IAM.
 
-fn main() {}
+mod config;
+
+use std::{process::ExitCode, sync::Arc};
+
+use anyhow::{Context, Result};
+use config::{Config, Webhook};
+use sentinel_aws::{connect, iam::AwsIam, notify::SnsNotifier};
+use sentinel_durable::Stage;
+use sentinel_lambda::{Start, exit, serve_queue_and_events, start};
+use sentinel_respond::{LogNotifier, Notifier, Playbooks, Ports, Respond, WebhookNotifier};
+use sentinel_state::{alerts::Alerts, responses::Responses, users::Users};
+use serde_json::json;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    exit(run().await)
+}
+
+async fn run() -> Result<()> {
+    let start = start("respond").await?;
+    let config = start.env.read(Config::read)?;
+    let table = config.deployed.table(&start);
+    let queue = config.deployed.queue(&start, Some(table.clone()));
+    let timer = connect::timer(&start.sdk, queue.clone(), table.clone(), Some(config.schedules));
+    let ports = Ports {
+        iam: Arc::new(AwsIam::new(&start.sdk, config.account, config.member, start.clock.clone())),
+        responses: Responses::new(table.clone()),
+        alerts: Arc::new(Alerts::new(table.clone())),
+        approvers: Arc::new(Users::new(table)),
+        notifiers: notifiers(&start, config.topic, config.webhook).await?,
+        queue: Arc::new(queue.clone()),
+        timer: Arc::new(timer),
+        clock: start.clock.clone(),
+    };
+    let respond = Arc::new(Respond::new(ports, config.settings, Playbooks::shipped()?)?);
+    let resumes = Arc::clone(&respond);
+    serve_queue_and_events(start, Stage::Respond, Arc::new(queue), respond, move |_| {
+        let respond = Arc::clone(&resumes);
+        async move { Ok(json!({ "open": respond.resume_open().await? })) }
+    })
+    .await
+}
+
+async fn notifiers(start: &Start, topic: Option<String>, webhook: Option<Webhook>) -> Result<Vec<Arc<dyn Notifier>>> {
+    let mut notifiers: Vec<Arc<dyn Notifier>> = vec![Arc::new(LogNotifier)];
+    if let Some(topic) = topic {
+        notifiers.push(Arc::new(SnsNotifier::new(&start.sdk, topic)));
+    }
+    if let Some(Webhook { url, secret }) = webhook {
+        let secret = match secret {
+            Some(arn) => Some(connect::secret(&start.sdk, &arn).await.context("reading the webhook's secret")?.text),
+            None => None,
+        };
+        notifiers.push(Arc::new(WebhookNotifier::new("webhook", &url, secret, start.clock.clone())?));
+    }
+    Ok(notifiers)
+}
