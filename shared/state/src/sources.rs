@@ -28,7 +28,8 @@ const PAGE: usize = 100;
 /// Tries of a write that another process was faster with.
 const TRIES: usize = 5;
 
-/// The kind of channel that a source delivers by.
+/// The kind of channel that a source delivers by. Polls of the CloudTrail API are none: their cursors tell when
+/// they last succeeded ([`crate::polls`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Delivery {
@@ -36,8 +37,6 @@ pub enum Delivery {
     Bus,
     /// Objects of a trail's bucket.
     Objects,
-    /// Polling CloudTrail's API.
-    Poll,
 }
 
 impl Delivery {
@@ -46,7 +45,6 @@ impl Delivery {
         match self {
             Self::Bus => "bus",
             Self::Objects => "objects",
-            Self::Poll => "poll",
         }
     }
 }

@@ -20,7 +20,7 @@ mod together;
 
 /// Ports that fail when their turn comes, once; the effects that count are on the real stores behind them.
 struct Flaky {
-    archive: FileArchive,
+    archive: Arc<dyn Archive>,
     search: Arc<dyn SearchIndex>,
     queue: Arc<dyn Queue>,
     /// Effects until one fails; far away when none shall.
@@ -114,11 +114,16 @@ struct Bench {
 }
 
 fn bench() -> Bench {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = Arc::new(FileArchive::open(folder.path()).unwrap());
+    bench_over(folder, archive)
+}
+
+fn bench_over(folder: tempfile::TempDir, archive: Arc<dyn Archive>) -> Bench {
     let clock = Arc::new(ManualClock::new("2024-05-06T08:00:00Z".parse().unwrap()));
     let database = Database::in_memory(clock.clone()).unwrap();
-    let folder = tempfile::tempdir().unwrap();
     let ports = Arc::new(Flaky {
-        archive: FileArchive::open(folder.path()).unwrap(),
+        archive,
         search: database.search(),
         queue: database.queue(),
         effects_left: AtomicUsize::new(usize::MAX / 2),

@@ -1,3 +1,27 @@
-//! The Lambda of watch.
+//! The Lambda of watch: every minute, what a crash left is sent, and what should have come is looked for.
 
-fn main() {}
+mod config;
+
+use std::{process::ExitCode, sync::Arc};
+
+use anyhow::Result;
+use config::Config;
+use sentinel_lambda::{exit, serve_events, start};
+use sentinel_watch::Watch;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    exit(run().await)
+}
+
+async fn run() -> Result<()> {
+    let start = start("watch").await?;
+    let Config { deployed, settings } = start.env.read(Config::read)?;
+    let (table, queue) = (deployed.table(&start), Arc::new(deployed.queue(&start, None)));
+    let watch = Arc::new(Watch::new(table, queue, start.clock.clone(), settings));
+    serve_events(start, move |_| {
+        let watch = Arc::clone(&watch);
+        async move { Ok(serde_json::to_value(watch.round().await?)?) }
+    })
+    .await
+}

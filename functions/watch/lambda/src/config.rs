@@ -1,0 +1,72 @@
+//! What the watch function is told by its environment.
+
+use sentinel_durable::Stage;
+use sentinel_lambda::{Deployed, Reader};
+use sentinel_watch::{Poll, Settings};
+
+/// Minutes of quiet that no source has to explain, unless told otherwise.
+const SILENCE_MINUTES: u32 = 60;
+
+/// Settings of the watch function.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) deployed: Deployed,
+    pub(crate) settings: Settings,
+}
+
+impl Config {
+    pub(crate) fn read(e: &Reader<'_>) -> Self {
+        let regions = e.list("SENTINEL_POLL_REGIONS");
+        // The account is that of the polls: without any it isn't needed.
+        let account = if regions.is_empty() { String::new() } else { e.account("SENTINEL_ACCOUNT") };
+        let polls = regions.into_iter().map(|region| Poll { account: account.clone(), region }).collect();
+        let silence_minutes = e.number("SENTINEL_SILENCE_MINUTES", SILENCE_MINUTES);
+        if silence_minutes == 0 {
+            e.mistake("SENTINEL_SILENCE_MINUTES is 0: every source would be silent");
+        }
+        Self { deployed: Deployed::read(e, &Stage::ALL), settings: Settings { silence_minutes, polls } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sentinel_lambda::{Env, EnvError};
+
+    use super::*;
+
+    const SHARED: [(&str, &str); 5] = [
+        ("SENTINEL_TABLE", "sentinel"),
+        ("SENTINEL_DATA_BUCKET", "data"),
+        ("SENTINEL_DETECT_QUEUE_URL", "https://sqs.example.com/1/detect"),
+        ("SENTINEL_ENRICH_QUEUE_URL", "https://sqs.example.com/1/enrich"),
+        ("SENTINEL_RESPOND_QUEUE_URL", "https://sqs.example.com/1/respond"),
+    ];
+
+    fn with(more: &[(&str, &str)]) -> Result<Settings, EnvError> {
+        Env::of(&[SHARED.as_slice(), more].concat()).read(Config::read).map(|config| config.settings)
+    }
+
+    #[test]
+    fn polls_are_watched_where_there_are_any() {
+        assert_eq!(with(&[]).unwrap(), Settings { silence_minutes: 60, polls: Vec::new() });
+        let polls = [
+            ("SENTINEL_SILENCE_MINUTES", "90"),
+            ("SENTINEL_POLL_REGIONS", "eu-west-1,us-east-1"),
+            ("SENTINEL_ACCOUNT", "123456789012"),
+        ];
+        let poll = |region: &str| Poll { account: "123456789012".into(), region: region.into() };
+        assert_eq!(
+            with(&polls).unwrap(),
+            Settings { silence_minutes: 90, polls: vec![poll("eu-west-1"), poll("us-east-1")] }
+        );
+    }
+
+    #[test]
+    fn every_mistake_is_named() {
+        let wrong = with(&[("SENTINEL_POLL_REGIONS", "eu-west-1"), ("SENTINEL_SILENCE_MINUTES", "0")]).unwrap_err();
+        assert_eq!(
+            wrong.0,
+            ["SENTINEL_ACCOUNT is missing", "SENTINEL_SILENCE_MINUTES is 0: every source would be silent"]
+        );
+    }
+}
