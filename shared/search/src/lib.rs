@@ -1,4 +1,5 @@
-//! Full-text search over alerts and events behind a port: SQLite FTS5 on one machine, OpenSearch later.
+//! Full-text search over alerts and events behind a port: SQLite FTS5 on one machine, OpenSearch where a deployed
+//! stack has it, and [`KeySearch`] where it has not.
 //!
 //! The index is a copy: everything in it can be made again from the table and the archive.
 
@@ -7,6 +8,9 @@ use sentinel_model::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub mod conformance;
+pub mod keys;
+
+pub use keys::KeySearch;
 
 /// What kind of thing a document is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -85,9 +89,33 @@ pub enum SearchError {
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// How much of what there is an index can find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coverage {
+    /// All that was indexed.
+    Full,
+    /// Only what the keys of the stores can find; a sentence says to people what that is.
+    KeysOnly(&'static str),
+}
+
+impl Coverage {
+    /// What to tell people who search; `None` when there is nothing to say.
+    pub fn limited(self) -> Option<&'static str> {
+        match self {
+            Self::Full => None,
+            Self::KeysOnly(sentence) => Some(sentence),
+        }
+    }
+}
+
 /// A search index.
 #[async_trait]
 pub trait SearchIndex: Send + Sync {
+    /// How much of what there is it can find.
+    fn coverage(&self) -> Coverage {
+        Coverage::Full
+    }
+
     /// Adds or replaces documents, all or none.
     async fn index(&self, documents: Vec<Document>) -> Result<(), SearchError>;
 

@@ -412,6 +412,11 @@ fn account_of(pk: &str) -> &str {
     pk.split('#').next().unwrap_or_default()
 }
 
+/// The cursor with which [`Alerts::list`] goes on after this alert.
+pub fn cursor_after(alert: &Alert) -> String {
+    listing_key(alert)
+}
+
 fn listing_key(alert: &Alert) -> String {
     format!("{}#{}", sort_time(alert.time), alert.alert_id)
 }

@@ -67,6 +67,9 @@ struct Detail<'a> {
     provenance: &'a [Provenance],
     responses: Vec<super::responses::View>,
     events: Vec<Box<RawValue>>,
+    /// Why there may be no events to show.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limited: Option<&'static str>,
 }
 
 #[derive(Deserialize)]
@@ -112,7 +115,11 @@ pub(super) async fn list(State(app): State<Arc<Dashboard>>, Params(p): Params<Wa
     };
     let (mut found, next_cursor) = app.alerts.list(&wanted).await?;
     incidents::name_as_now(&app, &mut found).await?;
-    json(&Items { items: found.iter().map(|(a, t)| Row::new(a, t)).collect(), next_cursor })
+    json(&Items::page(rows(&found), next_cursor))
+}
+
+fn rows(found: &[(StoredAlert, Triage)]) -> Vec<Row<'_>> {
+    found.iter().map(|(stored, triage)| Row::new(stored, triage)).collect()
 }
 
 /// Alerts that hold all the words, by the search index; the other filters are applied to what it finds.
@@ -137,7 +144,7 @@ async fn search(app: &Dashboard, p: Wanted, words: String, limit: usize) -> Resu
             && p.rule.as_ref().is_none_or(|r| stored.alert.rule.id == *r)
     });
     incidents::name_as_now(app, &mut found).await?;
-    json(&Items { items: found.iter().map(|(a, t)| Row::new(a, t)).collect(), next_cursor: page.next })
+    json(&Items::page(rows(&found), page.next).found_by(app.search.coverage()))
 }
 
 async fn find(app: &Dashboard, id: &str) -> Result<(StoredAlert, Triage), ApiError> {
@@ -158,6 +165,7 @@ async fn detail(app: &Dashboard, stored: &StoredAlert, triage: &Triage) -> Resul
         provenance: &alert.provenance,
         responses: super::responses::of_alerts(app, &[(alert.account.clone(), alert.alert_id.clone())]).await?,
         events: events::raw_records(app, &alert.account, ids).await?,
+        limited: app.search.coverage().limited(),
     })
 }
 

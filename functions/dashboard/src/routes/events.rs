@@ -74,7 +74,7 @@ pub(super) async fn search(
         })
         .await?;
     let items = page.documents.iter().map(EventView::read).collect::<Result<_, _>>()?;
-    Ok(Json(Items { items, next_cursor: page.next }))
+    Ok(Json(Items::page(items, page.next).found_by(app.search.coverage())))
 }
 
 /// The raw records of these events, oldest first, as far as the index has them.

@@ -47,7 +47,7 @@ pub(super) async fn list(
     let limit = page_size(p.limit)?;
     let wanted = ListIncidents { min_level: p.level, account: p.account, limit, cursor: p.cursor };
     let (found, next_cursor) = app.incidents.list(&wanted).await?;
-    Ok(Json(Items { items: found.into_iter().map(|s| s.incident).collect(), next_cursor }))
+    Ok(Json(Items::page(found.into_iter().map(|s| s.incident).collect(), next_cursor)))
 }
 
 pub(super) async fn show(State(app): State<Arc<Dashboard>>, Id(id): Id) -> Result<JsonText, ApiError> {

@@ -6,6 +6,7 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
 };
 use http_body_util::BodyExt;
+use sentinel_search::Coverage;
 use serde::{Serialize, de::DeserializeOwned};
 use std::time::Duration;
 
@@ -27,14 +28,27 @@ const BODY_WITHIN: Duration = Duration::from_mins(2);
 /// A page of rows.
 #[derive(Serialize)]
 pub(super) struct Items<T> {
-    pub(super) items: Vec<T>,
-    pub(super) next_cursor: Option<String>,
+    items: Vec<T>,
+    next_cursor: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limited: Option<&'static str>,
 }
 
 impl<T> Items<T> {
     /// All rows there are.
     pub(super) fn all(items: Vec<T>) -> Self {
-        Self { items, next_cursor: None }
+        Self::page(items, None)
+    }
+
+    /// Some of the rows.
+    pub(super) fn page(items: Vec<T>, next_cursor: Option<String>) -> Self {
+        Self { items, next_cursor, limited: None }
+    }
+
+    /// Found by a search: says what it cannot find, if there is such.
+    pub(super) fn found_by(mut self, coverage: Coverage) -> Self {
+        self.limited = coverage.limited();
+        self
     }
 }
 

@@ -64,7 +64,7 @@ pub(super) async fn list(
 ) -> Result<Json<Items<View>>, ApiError> {
     let wanted = ListResponses { state: p.state, account: p.account, limit: page_size(p.limit)?, cursor: p.cursor };
     let (items, next_cursor) = app.responses.list(&wanted).await?;
-    Ok(Json(Items { items: items.into_iter().map(Into::into).collect(), next_cursor }))
+    Ok(Json(Items::page(items.into_iter().map(Into::into).collect(), next_cursor)))
 }
 
 async fn find(app: &Dashboard, id: &str) -> Result<StoredResponse, ApiError> {

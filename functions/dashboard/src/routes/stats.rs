@@ -7,7 +7,7 @@ use std::{
 
 use axum::{Json, extract::State};
 use sentinel_model::{AlertState, Level};
-use sentinel_search::DocumentKind;
+use sentinel_search::{Coverage, DocumentKind};
 use sentinel_state::alerts::ListAlerts;
 use serde::Serialize;
 
@@ -32,7 +32,8 @@ pub(super) struct Stats {
     incidents_open: u64,
     responses_by_state: BTreeMap<&'static str, u64>,
     top_principals: Vec<TopPrincipal>,
-    events_total: u64,
+    /// Events that can be searched; `None` where there is no index of them.
+    events_total: Option<u64>,
     truncated: bool,
 }
 
@@ -51,7 +52,10 @@ pub(super) async fn stats(State(app): State<Arc<Dashboard>>) -> Result<Json<Stat
         incidents_open: 0,
         responses_by_state: BTreeMap::new(),
         top_principals: Vec::new(),
-        events_total: app.search.count(DocumentKind::Event).await?,
+        events_total: match app.search.coverage() {
+            Coverage::Full => Some(app.search.count(DocumentKind::Event).await?),
+            Coverage::KeysOnly(_) => None,
+        },
         truncated: false,
     };
     let mut principals: HashMap<String, u64> = HashMap::new();

@@ -38,6 +38,8 @@ export interface LoginAnswer {
 export interface Page<T> {
   items: T[];
   next_cursor: string | null;
+  /** A sentence that says what this search can't find; absent when it finds everything. */
+  limited?: string;
 }
 
 export interface Attack {
@@ -79,6 +81,8 @@ export interface AlertDetail extends Alert {
   responses: ContainmentResponse[];
   /** Raw CloudTrail records, untouched. */
   events: unknown[];
+  /** Why there may be no records to show. */
+  limited?: string;
 }
 
 export interface AlertPatch {
@@ -140,7 +144,8 @@ export interface Stats {
   incidents_open: number;
   responses_by_state: Partial<Record<ResponseState, number>>;
   top_principals: { principal: string; alerts: number }[];
-  events_total: number;
+  /** Null where there is no index of events. */
+  events_total: number | null;
   /** There are more alerts than were counted: the counts are of the newest. */
   truncated?: boolean;
 }

@@ -14,6 +14,8 @@ export interface PagedPoll<T> {
   error: unknown;
   loading: boolean;
   hasMore: boolean;
+  /** What this search can't find, if it says so. */
+  limited: string | undefined;
   loadingMore: boolean;
   /** False when so much is loaded that it is no longer refreshed by itself. */
   live: boolean;
@@ -76,6 +78,7 @@ export function usePagedPoll<T>(
     loading: poll.loading,
     // A server that has no pages may leave the cursor out.
     hasMore: typeof data?.next_cursor === "string",
+    limited: data?.limited,
     loadingMore: current.busy,
     live,
     loadMore: () => void loadMore(),
@@ -86,7 +89,7 @@ export function usePagedPoll<T>(
 function append<T>(before: Page<T>, next: Page<T>, idOf: (item: T) => string): Page<T> {
   const known = new Set(before.items.map(idOf));
   return {
+    ...next,
     items: [...before.items, ...next.items.filter((item) => !known.has(idOf(item)))],
-    next_cursor: next.next_cursor,
   };
 }

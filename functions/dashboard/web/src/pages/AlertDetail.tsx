@@ -100,8 +100,14 @@ function Body({ alert, onSaved, onReload }: BodyProps) {
       </Section>
       <Section title="CloudTrail records">
         {alert.events.length === 0 ? (
-          <EmptyState title="The records are no longer in the search index.">
-            They stay in the archive as long as its retention says.
+          <EmptyState
+            title={
+              alert.limited === undefined
+                ? "The records are no longer in the search index."
+                : "The records can't be shown here."
+            }
+          >
+            {alert.limited} They stay in the archive as long as its retention says.
           </EmptyState>
         ) : (
           <>

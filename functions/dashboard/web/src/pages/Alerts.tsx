@@ -7,6 +7,7 @@ import { AlertTable } from "../components/AlertTable";
 import { EmptyState } from "../components/EmptyState";
 import { ErrorBanner } from "../components/ErrorBanner";
 import { Input, Select } from "../components/Fields";
+import { Limited } from "../components/Limited";
 import { Loading } from "../components/Loading";
 import { LoadMore } from "../components/LoadMore";
 import { PageHead } from "../components/PageHead";
@@ -78,6 +79,7 @@ export function AlertsPage({ query }: { query: URLSearchParams }) {
         stale={list.items !== undefined && list.items.length > 0}
       />
       {list.loading && <Loading what="alerts" />}
+      <Limited why={list.limited} />
       {list.items !== undefined &&
         (list.items.length === 0 && !list.hasMore ? (
           <EmptyState title={filtered ? "No alert fits these filters." : "No alerts yet."}>

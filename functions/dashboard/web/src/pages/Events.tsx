@@ -7,6 +7,7 @@ import type { FoundEvent } from "../api/types";
 import { EmptyState } from "../components/EmptyState";
 import { ErrorBanner } from "../components/ErrorBanner";
 import { Input } from "../components/Fields";
+import { Limited } from "../components/Limited";
 import { Loading } from "../components/Loading";
 import { LoadMore } from "../components/LoadMore";
 import { PageHead } from "../components/PageHead";
@@ -90,14 +91,17 @@ function Results({ asked }: { asked: Draft }) {
   if (list.loading) return <Loading what="events" />;
   if (list.items === undefined) return <ErrorBanner error={list.error} onRetry={list.refresh} />;
   if (list.items.length === 0 && !list.hasMore) {
-    return (
+    return list.limited === undefined ? (
       <EmptyState title="No event fits.">
         The search looks for whole words in the stored CloudTrail records.
       </EmptyState>
+    ) : (
+      <Limited why={list.limited} />
     );
   }
   return (
     <>
+      <Limited why={list.limited} />
       <ErrorBanner error={list.error} onRetry={list.loadMore} stale />
       <ul className="cards">
         {list.items.map((event) => (

@@ -184,7 +184,9 @@ function Machinery({ stats, health }: { stats: Stats; health: Health | undefined
     <Section title="CloudSentinel itself">
       <p>
         {health === undefined ? "State unknown." : `State: ${health.status}.`}{" "}
-        {count(stats.events_total, "event")} searchable.
+        {stats.events_total === null
+          ? "No search index: events can't be searched."
+          : `${count(stats.events_total, "event")} searchable.`}
       </p>
       <ul className="rows">
         {queues.map(([name, queue]) => (

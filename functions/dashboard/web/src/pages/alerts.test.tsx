@@ -75,6 +75,18 @@ describe("the alerts list", () => {
     await screen.findByText("CloudTrail logging stopped");
   });
 
+  it("says what its search can't find, and nothing when it finds everything", async () => {
+    const limited = "Alerts are found by words, a thousand at a time.";
+    const { server, person } = visit("#/alerts?q=x", {
+      "GET /alerts": { body: { items: [alert()], next_cursor: null, limited } },
+    });
+    expect((await screen.findByRole("note")).textContent).toBe(limited);
+    expect(screen.getByText("CloudTrail logging stopped")).toBeTruthy();
+    server.set({ "GET /alerts": page([alert()]) });
+    await person.selectOptions(screen.getByLabelText("Level"), "high");
+    await waitFor(() => expect(screen.queryByRole("note")).toBeNull());
+  });
+
   it("shows an error with a way to try again", async () => {
     const { server, person } = visit("#/alerts", {
       "GET /alerts": problem(503, "Store is busy", "No answer within 5 s."),

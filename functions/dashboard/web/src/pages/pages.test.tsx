@@ -68,6 +68,13 @@ describe("an incident", () => {
 });
 
 describe("the event search", () => {
+  it("says what a search without an index can't find", async () => {
+    const limited = "Stored events are not searched.";
+    visit("#/events?q=x", { "GET /events": { body: { items: [], next_cursor: null, limited } } });
+    expect((await screen.findByRole("note")).textContent).toBe(limited);
+    expect(screen.queryByText("No event fits.")).toBeNull();
+  });
+
   it("asks with times read as UTC, only when told to", async () => {
     const { server, person } = visit("#/events", { "GET /events": page([]) });
     await screen.findByText("No event fits.");
