@@ -7,18 +7,23 @@ use std::sync::Arc;
 
 use aws_config::SdkConfig;
 use sentinel_durable::{Clock, Stage};
+use sentinel_search::SearchError;
 use sentinel_state::Table;
 
 use crate::{
     archive::S3Archive,
+    budget::Budget,
     claims::Claims,
     dynamodb::DynamoTable,
+    opensearch::{Access, OpenSearch},
     rules::S3Rules,
     secrets::{self, Secret, SecretError, SecretSigningKeys},
     sqs::{Queues, SqsQueue},
     timer::{ScheduledTimer, Schedules},
 };
 
+/// What the names of our indices in OpenSearch begin with.
+const INDEX_PREFIX: &str = "cloudsentinel";
 /// Prefix of the archive in the data bucket.
 const ARCHIVE_PREFIX: &str = "archive/";
 
@@ -73,4 +78,16 @@ pub async fn secret(sdk: &SdkConfig, id: &str) -> Result<Secret, SecretError> {
 /// The keys that sign tokens, in the secret of this ARN or name.
 pub fn signing_keys(sdk: &SdkConfig, id: &str, clock: Arc<dyn Clock>) -> SecretSigningKeys {
     SecretSigningKeys::new(secrets::client(sdk), id, clock)
+}
+
+/// The search index at an endpoint of OpenSearch Service, or of OpenSearch Serverless.
+pub fn opensearch(
+    sdk: &SdkConfig,
+    endpoint: &str,
+    budget: Budget,
+    clock: Arc<dyn Clock>,
+) -> Result<OpenSearch, SearchError> {
+    let service = if endpoint.contains(".aoss.") { "aoss" } else { "es" };
+    let access = Access::Signed { config: sdk, service };
+    Ok(OpenSearch::new(endpoint, access, INDEX_PREFIX, budget)?.with_clock(clock))
 }

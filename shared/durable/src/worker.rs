@@ -79,7 +79,7 @@ pub async fn run_once(
         };
         if let Err(e) = settled {
             sentinel_telemetry::error(stage.as_str());
-            error!(stage = stage.as_str(), message = %message.id, error = %e, "message was not settled; it will come again");
+            error!(stage = stage.as_str(), message_id = %message.id, error = %e, "message was not settled; it will come again");
         }
     }
     Ok(batch.len())
@@ -109,7 +109,7 @@ async fn retry(
     let delay = retry_delay(message, settings);
     warn!(
         stage = stage.as_str(),
-        message = %message.id,
+        message_id = %message.id,
         correlation_id = %correlation,
         receives = message.receives,
         last = message.receives >= MAX_RECEIVES,

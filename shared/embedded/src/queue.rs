@@ -138,7 +138,7 @@ fn receive(c: &Connection, stage: Stage, max: usize, now: i64, until: i64) -> Re
         if receives >= MAX_RECEIVES {
             let sql = "UPDATE message SET dead_at = ?2, receipt = NULL WHERE seq = ?1";
             c.prepare_cached(sql)?.execute((seq, now))?;
-            tracing::error!(stage = stage.as_str(), message = %id, receives, "message goes to the dead-letter queue");
+            tracing::error!(stage = stage.as_str(), message_id = %id, receives, "message goes to the dead-letter queue");
             continue;
         }
         let receipt = format!("{seq}:{}", Uuid::new_v4());

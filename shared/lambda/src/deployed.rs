@@ -11,7 +11,8 @@ use sentinel_aws::{
     sqs::{Queues, SqsQueue},
 };
 use sentinel_durable::Stage;
-use sentinel_state::Table;
+use sentinel_search::{KeySearch, SearchError, SearchIndex};
+use sentinel_state::{Table, alerts::Alerts};
 
 use crate::{Reader, Start};
 
@@ -59,6 +60,15 @@ impl Deployed {
     /// The queues. Only a function whose queue gets timers' messages needs a table.
     pub fn queue(&self, start: &Start, table: Option<Arc<dyn Table>>) -> SqsQueue {
         connect::queue(&start.sdk, self.queues.clone(), &self.data_bucket, table)
+    }
+
+    /// The search index; without OpenSearch what the table's keys can find.
+    pub fn search(&self, start: &Start, table: &Arc<dyn Table>) -> Result<Arc<dyn SearchIndex>, SearchError> {
+        let Some(endpoint) = &self.search_endpoint else {
+            return Ok(Arc::new(KeySearch::new(Alerts::new(Arc::clone(table)))));
+        };
+        let (budget, clock) = (start.budget.clone(), Arc::clone(&start.clock));
+        Ok(Arc::new(connect::opensearch(&start.sdk, endpoint, budget, clock)?))
     }
 
     /// The archive.

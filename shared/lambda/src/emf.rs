@@ -4,7 +4,8 @@
 //!
 //! Names are those of `/metrics`. Every metric has the dimension `stage`: the one it is counted under, or the
 //! function's own. Counters tell what was added since the last flush and are left out when that is nothing;
-//! gauges are told at every flush, so that an alarm always has data.
+//! gauges are told when they change and once a minute, so that an alarm always has data and not every
+//! invocation pays for a line.
 
 use std::{
     collections::BTreeMap,
@@ -25,6 +26,8 @@ const NAMESPACE: &str = "CloudSentinel";
 const STAGE: &str = "stage";
 /// Most values of one metric in one line.
 const MAX_VALUES: usize = 100;
+/// Milliseconds after which a gauge that stayed the same is told again.
+const GAUGE_MILLISECONDS: u64 = 60_000;
 /// Most dimensions of one metric.
 const MAX_DIMENSIONS: usize = 30;
 
@@ -47,7 +50,8 @@ struct Kept {
 
 enum Metric {
     Counter(Arc<AtomicU64>),
-    Gauge(Arc<AtomicU64>),
+    /// Its bits, and what was told last and when.
+    Gauge(Arc<AtomicU64>, Option<(u64, u64)>),
     Histogram(Arc<Samples>),
 }
 
@@ -74,8 +78,9 @@ impl Emf {
     }
 
     fn lines(&self, timestamp: u64) -> Vec<Value> {
-        let kept = self.kept();
-        kept.metrics.iter().filter_map(|(labels, metrics)| line(labels, metrics, &kept.units, timestamp)).collect()
+        let mut kept = self.kept();
+        let Kept { metrics, units } = &mut *kept;
+        metrics.iter_mut().filter_map(|(labels, metrics)| line(labels, metrics, units, timestamp)).collect()
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -133,9 +138,9 @@ impl Recorder for Emf {
     fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
         let gauge = self.of(
             key,
-            || Metric::Gauge(Arc::default()),
+            || Metric::Gauge(Arc::default(), None),
             |metric| match metric {
-                Metric::Gauge(value) => Some(value),
+                Metric::Gauge(value, _) => Some(value),
                 _ => None,
             },
         );
@@ -158,14 +163,14 @@ impl Recorder for Emf {
 /// One line, if there is anything to tell.
 fn line(
     labels: &Labels,
-    metrics: &BTreeMap<String, Metric>,
+    metrics: &mut BTreeMap<String, Metric>,
     units: &BTreeMap<String, Unit>,
     timestamp: u64,
 ) -> Option<Value> {
     let mut told: Map<String, Value> = labels.iter().map(|(k, v)| (k.clone(), Value::String(v.clone()))).collect();
     let mut directives = Vec::new();
     for (name, metric) in metrics {
-        let Some(value) = metric.take() else { continue };
+        let Some(value) = metric.take(timestamp) else { continue };
         let unit = units.get(name).map_or("None", unit);
         directives.push(json!({ "Name": name, "Unit": unit }));
         told.insert(name.clone(), value);
@@ -194,10 +199,18 @@ fn unit(unit: &Unit) -> &'static str {
 
 impl Metric {
     /// What there is to tell of it, which is forgotten.
-    fn take(&self) -> Option<Value> {
+    fn take(&mut self, now: u64) -> Option<Value> {
         match self {
             Self::Counter(value) => Some(value.swap(0, Ordering::Relaxed)).filter(|v| *v != 0).map(Value::from),
-            Self::Gauge(value) => Some(Value::from(f64::from_bits(value.load(Ordering::Relaxed)))),
+            Self::Gauge(value, told) => {
+                let bits = value.load(Ordering::Relaxed);
+                let known = |(before, at): (u64, u64)| before == bits && now.saturating_sub(at) < GAUGE_MILLISECONDS;
+                if told.is_some_and(known) {
+                    return None;
+                }
+                *told = Some((bits, now));
+                Some(Value::from(f64::from_bits(bits)))
+            }
             Self::Histogram(samples) => Some(samples.take()).filter(|v| !v.is_empty()).map(Value::from),
         }
     }
@@ -296,12 +309,15 @@ mod tests {
     }
 
     #[test]
-    fn gauges_are_told_at_every_flush_even_when_zero() {
+    fn gauges_are_told_when_they_change_and_once_a_minute_even_when_zero() {
         let (emf, lines) = counted(|| metrics::gauge!("alarm").set(0.0));
         assert_eq!(lines[0]["alarm"], 0.0);
-        assert_eq!(emf.lines(0)[0]["alarm"], 0.0);
+        let minute = |n: u64| 1_700_000_000_000 + n * GAUGE_MILLISECONDS;
+        assert!(emf.lines(minute(1) - 1).is_empty());
+        assert_eq!(emf.lines(minute(1))[0]["alarm"], 0.0);
         metrics::with_local_recorder(&emf, || metrics::gauge!("alarm").set(1.0));
-        assert_eq!(emf.lines(0)[0]["alarm"], 1.0);
+        assert_eq!(emf.lines(minute(1) + 1)[0]["alarm"], 1.0);
+        assert!(emf.lines(minute(1) + 2).is_empty());
     }
 
     #[test]

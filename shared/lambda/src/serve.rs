@@ -215,7 +215,7 @@ fn tell(stage: &'static str, message: &Message, reason: &str, delay_seconds: Opt
     let correlation = codec::decode::<Correlated>(&message.body).map(|c| c.correlation_id).unwrap_or_default();
     tracing::warn!(
         stage,
-        message = %message.id,
+        message_id = %message.id,
         correlation_id = %correlation,
         receives = message.receives,
         last = message.receives >= MAX_RECEIVES,

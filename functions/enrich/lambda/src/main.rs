@@ -1,3 +1,50 @@
-//! The Lambda of enrich.
+//! The Lambda of enrich: detections from its queue; alerts and incidents in the table; raised alerts to respond's.
 
-fn main() {}
+mod config;
+
+use std::{process::ExitCode, sync::Arc};
+
+use anyhow::Result;
+use async_trait::async_trait;
+use config::Config;
+use sentinel_durable::Stage;
+use sentinel_enrich::{Enrich, OwnActions, OwnActionsError, Ports, Settings, Sources};
+use sentinel_lambda::{exit, serve_queue, start};
+use sentinel_model::Member;
+use sentinel_state::responses::{OwnActivity, Responses};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    exit(run().await)
+}
+
+async fn run() -> Result<()> {
+    let start = start("enrich").await?;
+    let config = start.env.read(Config::read)?;
+    let table = config.deployed.table(&start);
+    let queue = Arc::new(config.deployed.queue(&start, None));
+    let own_roles: Vec<String> = config.own_role.iter().cloned().collect();
+    let ports = Ports {
+        table: table.clone(),
+        queue: queue.clone(),
+        search: config.deployed.search(&start, &table)?,
+        clock: start.clock.clone(),
+        own: Arc::new(Own(OwnActivity::new(Responses::new(table), own_roles.clone()))),
+    };
+    let settings = Settings { own_roles: own_roles.into_iter().collect(), sources: Sources::default() };
+    serve_queue(start, Stage::Enrich, queue, Arc::new(Enrich::new(ports, settings))).await
+}
+
+/// Enrich asks respond's records which events are our own.
+struct Own(OwnActivity);
+
+#[async_trait]
+impl OwnActions for Own {
+    async fn is_ours(&self, account: &str, member: &Member) -> Result<bool, OwnActionsError> {
+        self.0.is_ours(account, member).await.map_err(OwnActionsError::new)
+    }
+
+    async fn note_ours(&self, account: &str, member: &Member) -> Result<(), OwnActionsError> {
+        self.0.note_ours(account, member).await.map(drop).map_err(OwnActionsError::new)
+    }
+}
