@@ -106,7 +106,9 @@ impl S3Archive {
                     Err(e) => last = format!("cut off: {e}"),
                 },
                 // Gone since the listing, under a key that may not be used, or damaged: so it is each time.
-                Err(e) if e.status.is_some_and(|s| (400..500).contains(&s) && s != 429) => return Ok(Err(e.to_string())),
+                Err(e) if e.status.is_some_and(|s| (400..500).contains(&s) && s != 429) => {
+                    return Ok(Err(e.to_string()));
+                }
                 Err(e) => return Err(e),
             }
         }

@@ -41,9 +41,8 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(20);
 /// An attempt is not begun when less than [`MARGIN`] is left of the budget, and neither an attempt nor the wait
 /// before the next one goes on beyond that.
 pub async fn load(budget: Budget) -> SdkConfig {
-    let http = aws_smithy_http_client::Builder::new()
-        .tls_provider(tls::Provider::Rustls(CryptoMode::AwsLc))
-        .build_https();
+    let http =
+        aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::AwsLc)).build_https();
     aws_config::defaults(BehaviorVersion::latest())
         .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS))
         .timeout_config(timeouts())

@@ -239,8 +239,7 @@ fn message(sent: aws_sdk_sqs::types::Message) -> Result<Message, QueueError> {
     let attributes = sent.attributes.unwrap_or_default();
     let number = |name: MessageSystemAttributeName| attributes.get(&name).and_then(|text| text.parse::<i64>().ok());
     let receives = number(MessageSystemAttributeName::ApproximateReceiveCount).and_then(|n| u32::try_from(n).ok());
-    let sent_at =
-        number(MessageSystemAttributeName::SentTimestamp).and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    let sent_at = number(MessageSystemAttributeName::SentTimestamp).and_then(|ms| Timestamp::from_millisecond(ms).ok());
     Ok(Message {
         id: sent.message_id.ok_or_else(|| lacks("its id"))?,
         receipt: sent.receipt_handle.ok_or_else(|| lacks("its receipt"))?,
@@ -278,7 +277,7 @@ impl Queue for SqsQueue {
                 // It comes again after its visibility timeout, and costs no other message its turn.
                 Err(e) => {
                     sentinel_telemetry::error(stage.as_str());
-                    error!(stage = stage.as_str(), message = %id, error = %e, "message cannot be opened");
+                    error!(stage = stage.as_str(), message_id = %id, error = %e, "message cannot be opened");
                 }
             }
         }

@@ -18,9 +18,7 @@ use aws_sdk_scheduler::{
     types::{ActionAfterCompletion, FlexibleTimeWindow, FlexibleTimeWindowMode, Target},
 };
 use sentinel_durable::{
-    Clock, Outgoing, Stage, SystemClock, Timer, TimerError,
-    queue::MAX_DELAY_SECONDS,
-    timer::check_timer,
+    Clock, Outgoing, Stage, SystemClock, Timer, TimerError, queue::MAX_DELAY_SECONDS, timer::check_timer,
 };
 use sentinel_model::{Timestamp, time::plus_seconds};
 use sentinel_state::{Condition, Key, Put, Table, TableError, Write};
@@ -149,7 +147,13 @@ impl ScheduledTimer {
         message(self.queue.put_away(body).await.map_err(store)?)
     }
 
-    async fn schedule(&self, schedules: &Schedules, arn: &str, item: &TimerItem, text: String) -> Result<(), CallError> {
+    async fn schedule(
+        &self,
+        schedules: &Schedules,
+        arn: &str,
+        item: &TimerItem,
+        text: String,
+    ) -> Result<(), CallError> {
         let built = |e: aws_sdk_scheduler::error::BuildError| CallError::answer(ACTIONS[0], None, e.to_string());
         let target = Target::builder().arn(arn).role_arn(&schedules.role_arn).input(text).build().map_err(built)?;
         let exactly = FlexibleTimeWindow::builder().mode(FlexibleTimeWindowMode::Off).build().map_err(built)?;
@@ -204,12 +208,11 @@ impl Timer for ScheduledTimer {
         let expires = plus_seconds(due.max(now), KEPT_DAYS * DAY_SECONDS);
         let put = Put::new(key(id), &item).map_err(store)?.expiring(Some(expires));
         self.table.write(vec![Write::Put(put)]).await.map_err(store)?;
-        match schedule {
-            Some((schedules, arn)) => self.schedule(schedules, arn, &item, text).await.map_err(store)?,
-            None => {
-                let delay_seconds = delay.unwrap_or_default();
-                self.queue.send_as_is(stage, Outgoing { body: text, delay_seconds }).await.map_err(store)?;
-            }
+        if let Some((schedules, arn)) = schedule {
+            self.schedule(schedules, arn, &item, text).await.map_err(store)?;
+        } else {
+            let delay_seconds = delay.unwrap_or_default();
+            self.queue.send_as_is(stage, Outgoing { body: text, delay_seconds }).await.map_err(store)?;
         }
         if let Some(earlier) = earlier
             && let Err(e) = self.unschedule(&earlier).await

@@ -1,5 +1,7 @@
 //! The archive on S3, in the emulator.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
+
 mod common;
 
 use std::sync::Arc;

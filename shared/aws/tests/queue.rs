@@ -1,5 +1,7 @@
 //! The queue on SQS, in the emulator.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
+
 mod common;
 #[path = "common/queues.rs"]
 mod queues;
@@ -49,7 +51,8 @@ async fn a_large_body_lies_in_the_bucket_and_any_text_comes_as_it_was() {
     let Some(config) = emulator().await else { return };
     let fixture = Fixture::new(&config).await;
     let queue = fixture.sqs();
-    let sent = ["x".repeat(MAX_BODY_BYTES - 100), "timer:{}".into(), "claim:{}".into(), "\0\u{ffff}".into(), String::new()];
+    let sent =
+        ["x".repeat(MAX_BODY_BYTES - 100), "timer:{}".into(), "claim:{}".into(), "\0\u{ffff}".into(), String::new()];
     queue.send(STAGE, sent.iter().cloned().map(Outgoing::now).collect()).await.unwrap();
     let lying = raw(&fixture).await;
     assert_eq!(lying.len(), sent.len());

@@ -1,5 +1,7 @@
 //! Timers on SQS and EventBridge Scheduler, in the emulator.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
+
 mod common;
 #[path = "common/queues.rs"]
 mod queues;

@@ -62,7 +62,8 @@ fn listing(names: &[&'static str]) -> Vec<Rule> {
         .iter()
         .enumerate()
         .map(|(at, name)| {
-            let (token, next) = ((at > 0).then(|| at.to_string()), (at + 1 < names.len()).then(|| (at + 1).to_string()));
+            let (token, next) =
+                ((at > 0).then(|| at.to_string()), (at + 1 < names.len()).then(|| (at + 1).to_string()));
             let name = *name;
             mock!(Client::list_objects_v2)
                 .match_requests(move |r| r.continuation_token() == token.as_deref())
@@ -82,9 +83,9 @@ async fn what_cannot_be_read_stops_no_other_object() {
     let lists = listing(&["a.ndjson.gz", "b.ndjson.gz", "c.ndjson.gz", "notes.txt"]);
     let bytes = objects(&batch()).unwrap().remove(0).bytes;
     let named = |suffix: &'static str| move |key: Option<&str>| key.is_some_and(|k| k.ends_with(suffix));
-    let whole = mock!(Client::get_object).match_requests(move |r| named("b.ndjson.gz")(r.key())).then_output(
-        move || GetObjectOutput::builder().body(ByteStream::from(bytes.clone())).build(),
-    );
+    let whole = mock!(Client::get_object)
+        .match_requests(move |r| named("b.ndjson.gz")(r.key()))
+        .then_output(move || GetObjectOutput::builder().body(ByteStream::from(bytes.clone())).build());
     let broken = mock!(Client::get_object)
         .match_requests(move |r| named("a.ndjson.gz")(r.key()))
         .then_output(|| GetObjectOutput::builder().body(ByteStream::from_static(b"no gzip")).build());

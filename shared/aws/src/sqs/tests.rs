@@ -34,7 +34,9 @@ fn refusal(id: &str, code: &str, sender_fault: bool) -> BatchResultErrorEntry {
 type Requests = Arc<Mutex<Vec<Vec<String>>>>;
 
 /// Answers every request to send; `refused` says which entries are, from the number of requests so far.
-fn answering(refused: impl Fn(usize, &str) -> Option<(&'static str, bool)> + Send + Sync + 'static) -> (Requests, Rule) {
+fn answering(
+    refused: impl Fn(usize, &str) -> Option<(&'static str, bool)> + Send + Sync + 'static,
+) -> (Requests, Rule) {
     let requests = Requests::default();
     let log = Arc::clone(&requests);
     let rule = mock!(Client::send_message_batch).then_compute_output(move |input: &SendMessageBatchInput| {
@@ -122,9 +124,8 @@ async fn a_queue_that_is_not_configured_is_named() {
 
 #[tokio::test]
 async fn a_stale_receipt_is_no_error() {
-    let answer = |code: &str, message: &str| {
-        Some(format!(r#"{{"__type":"com.amazonaws.sqs#{code}","message":"{message}"}}"#))
-    };
+    let answer =
+        |code: &str, message: &str| Some(format!(r#"{{"__type":"com.amazonaws.sqs#{code}","message":"{message}"}}"#));
     let gone = "Value x for parameter ReceiptHandle is invalid. Reason: Message does not exist or is not available \
                 for visibility timeout change.";
     for (code, message, stale) in [

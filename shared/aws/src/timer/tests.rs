@@ -33,16 +33,15 @@ impl Fixture {
     fn new() -> Self {
         let log = Log::default();
         let (sent, created, deleted) = (Arc::clone(&log), Arc::clone(&log), Arc::clone(&log));
-        let sqs = mock!(aws_sdk_sqs::Client::send_message_batch).then_compute_output(
-            move |input: &SendMessageBatchInput| {
+        let sqs =
+            mock!(aws_sdk_sqs::Client::send_message_batch).then_compute_output(move |input: &SendMessageBatchInput| {
                 for entry in input.entries() {
                     let delay = entry.delay_seconds().unwrap();
                     sent.lock().unwrap().push(format!("{} after {delay} s", entry.message_body()));
                 }
                 let none = SendMessageBatchOutput::builder().set_successful(Some(Vec::new()));
                 none.set_failed(Some(Vec::new())).build().unwrap()
-            },
-        );
+            });
         let create = mock!(Client::create_schedule).then_compute_output(move |input: &CreateScheduleInput| {
             let target = input.target().unwrap();
             let when = input.schedule_expression().unwrap();
@@ -125,9 +124,7 @@ async fn what_is_due_later_is_a_schedule() {
     let item = fixture.table.get(&key("undo-1")).await.unwrap().unwrap();
     let token = item.body["token"].as_str().unwrap();
     let at = due.strftime("%Y-%m-%dT%H:%M:%S");
-    let expected = format!(
-        r#"{token} at({at}) arn:respond timer:{{"id":"undo-1","token":"{token}","body":"{{}}"}}"#
-    );
+    let expected = format!(r#"{token} at({at}) arn:respond timer:{{"id":"undo-1","token":"{token}","body":"{{}}"}}"#);
     assert_eq!(asked, [expected]);
     assert_eq!(item.expires_at.unwrap(), plus_seconds(due, 15 * 24 * HOUR));
     assert_eq!(fixture.comes(text(&asked[0])).await.as_deref(), Some("{}"));

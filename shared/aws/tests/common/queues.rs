@@ -1,6 +1,7 @@
 //! Queues, timers and a table in the emulator, made anew for each test.
 
 #![allow(dead_code, unreachable_pub, reason = "a module of several test binaries, of which each uses a part")]
+#![allow(clippy::expect_used, reason = "helpers of tests")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,14 +45,8 @@ impl Fixture {
         create_table(&aws_sdk_dynamodb::Client::new(config), &table).await.expect("a table");
         let scheduler = aws_sdk_scheduler::Client::new(config);
         scheduler.create_schedule_group().name(&group).send().await.expect("a group");
-        let mut made = Self {
-            config: config.clone(),
-            queues: Queues::default(),
-            arns: BTreeMap::new(),
-            bucket,
-            table,
-            group,
-        };
+        let mut made =
+            Self { config: config.clone(), queues: Queues::default(), arns: BTreeMap::new(), bucket, table, group };
         let sqs = aws_sdk_sqs::Client::new(config);
         for stage in Stage::ALL {
             let (dead, dead_arn) = queue(&sqs, None).await;
