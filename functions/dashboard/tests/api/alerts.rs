@@ -202,3 +202,37 @@ async fn events_are_found_by_their_words() {
     insta::assert_json_snapshot!("event", first["items"][0]);
     assert!(first["next_cursor"].is_string());
 }
+
+#[tokio::test]
+async fn without_an_index_searches_find_what_keys_can_and_say_so() {
+    let world = World::without_index().await;
+    for n in 1..=3 {
+        world.store(&alert(n, Level::High, &format!("2026-03-01T0{n}:00:00Z"))).await;
+    }
+    let token = world.session("ann", Role::Viewer).await;
+    let page = world.get("/api/v1/alerts?q=number%202", &token).await.is(200).json();
+    assert_eq!(ids(&page), ["Alert number 2"]);
+    let limited = page["limited"].as_str().expect("a sentence").to_owned();
+    assert!(limited.contains("events are not searched"), "{limited}");
+
+    let first = world.get("/api/v1/alerts?q=mallory&limit=2", &token).await.is(200).json();
+    assert_eq!(ids(&first), ["Alert number 3", "Alert number 2"]);
+    let cursor = first["next_cursor"].as_str().expect("there is another").replace('#', "%23");
+    let path = format!("/api/v1/alerts?q=mallory&limit=2&cursor={cursor}");
+    assert_eq!(ids(&world.get(&path, &token).await.is(200).json()), ["Alert number 1"]);
+    world.get("/api/v1/alerts?q=mallory&cursor=nonsense", &token).await.is(400);
+
+    let events = world.get("/api/v1/events?q=mallory", &token).await.is(200).json();
+    assert_eq!(events, json!({"items": [], "next_cursor": null, "limited": limited}));
+    let id = page["items"][0]["alert_id"].as_str().unwrap();
+    let detail = world.get(&format!("/api/v1/alerts/{id}"), &token).await.is(200).json();
+    assert_eq!((&detail["events"], &detail["limited"]), (&json!([]), &json!(limited)));
+    assert_eq!(world.get("/api/v1/stats", &token).await.is(200).json()["events_total"], Value::Null);
+
+    // What needs no search is not limited, nor is anything where there is an index.
+    assert_eq!(world.get("/api/v1/alerts", &token).await.is(200).json().get("limited"), None);
+    let (indexed, token) = filled().await;
+    for path in ["/api/v1/alerts?q=mallory", "/api/v1/events?q=mallory", &format!("/api/v1/alerts/{id}")] {
+        assert_eq!(indexed.get(path, &token).await.is(200).json().get("limited"), None, "{path}");
+    }
+}

@@ -25,7 +25,7 @@ use sentinel_model::{
     time,
 };
 use sentinel_respond::{Config, Playbooks, Ports, Respond, SimulatedIam, SimulatedUser};
-use sentinel_search::{Document, DocumentKind, SearchIndex};
+use sentinel_search::{Document, DocumentKind, KeySearch, SearchIndex};
 use sentinel_state::{
     Condition, Table,
     alerts::{Alerts, IncidentPointer, Members, StoredAlert},
@@ -99,9 +99,18 @@ pub(crate) fn at(text: &str) -> Timestamp {
 impl World {
     /// In mode approve.
     pub(crate) async fn new() -> Self {
+        Self::searched_by(Database::search).await
+    }
+
+    /// Where there is no index of events.
+    pub(crate) async fn without_index() -> Self {
+        Self::searched_by(|database| Arc::new(KeySearch::new(Alerts::new(database.table())))).await
+    }
+
+    async fn searched_by(search: impl Fn(&Database) -> Arc<dyn SearchIndex>) -> Self {
         let clock = Arc::new(ManualClock::new(at("2026-03-01T12:00:00Z")));
         let database = Database::in_memory(clock.clone()).unwrap();
-        let (table, queue, search) = (database.table(), database.queue(), database.search());
+        let (table, queue, search) = (database.table(), database.queue(), search(&database));
         let files = tempfile::tempdir().unwrap();
         let archive = Arc::new(FileArchive::open(files.path()).unwrap());
         let users = Users::new(table.clone());
