@@ -87,7 +87,7 @@ impl ObjectHandler {
             Err(e) => return Outcome::Retry(e.to_string()),
         };
         for (why, count) in notice.skipped {
-            tracing::debug!(message = %message.id, why = why.as_str(), count, "objects skipped");
+            tracing::debug!(message_id = %message.id, why = why.as_str(), count, "objects skipped");
             metrics::skipped_objects(why.as_str(), count);
         }
         let mut failed = Vec::new();
