@@ -3,7 +3,8 @@
 //! [`reader`] cuts records out of whatever wraps them; [`identity`] names them and tells copies apart;
 //! [`normalise`] makes the typed envelope; [`lineage`] reads which identities an event made or took on;
 //! [`Ingest`] is the handler that does all of it for its inputs and hands the events on; [`notification`] reads
-//! which objects of a bucket are inputs, and [`objects`] is the port by which they are opened.
+//! which objects of a bucket are inputs, and [`objects`] is the port by which they are opened;
+//! [`poll`] asks the CloudTrail API of an account that has no trail.
 
 mod batch;
 pub mod identity;
@@ -12,6 +13,7 @@ pub mod lineage;
 pub mod normalise;
 pub mod notification;
 pub mod objects;
+pub mod poll;
 pub mod reader;
 mod report;
 

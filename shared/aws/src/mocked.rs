@@ -31,3 +31,8 @@ macro_rules! client {
 client!(s3, aws_sdk_s3);
 client!(sqs, aws_sdk_sqs);
 client!(scheduler, aws_sdk_scheduler);
+client!(iam, aws_sdk_iam);
+client!(sts, aws_sdk_sts);
+client!(sns, aws_sdk_sns);
+client!(secrets, aws_sdk_secretsmanager);
+client!(cloudtrail, aws_sdk_cloudtrail);

@@ -24,6 +24,8 @@ pub struct PollCursor {
     pub settled: Timestamp,
     /// Seconds of events that are asked for at once.
     pub slice_seconds: i64,
+    /// Whether the last run came to its end, so that everything shown up to its start was handed on.
+    pub complete: bool,
     /// When the last slice was read and handed on: a poll whose last success grows old has stalled.
     pub last_success: Timestamp,
     /// What the last run failed with; `None` when it did not.
