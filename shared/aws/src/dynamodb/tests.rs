@@ -237,8 +237,11 @@ async fn each_conditional_put_has_its_own_nonce_and_the_others_none() {
     for condition in [Condition::Absent, Condition::Absent, Condition::None] {
         table.write(vec![put(condition)]).await.unwrap();
     }
-    let nonces: Vec<Value> =
-        server.seen().iter().map(|(_, body)| body["ExpressionAttributeValues"][":nonce"].clone()).collect();
+    let seen = server.seen();
+    let asked: Vec<bool> =
+        seen.iter().map(|(_, body)| body.get("ReturnValuesOnConditionCheckFailure").is_some()).collect();
+    assert_eq!(asked, [true, true, false], "there is no item to tell of where no condition can fail");
+    let nonces: Vec<Value> = seen.iter().map(|(_, body)| body["ExpressionAttributeValues"][":nonce"].clone()).collect();
     assert!(nonces[0].is_object() && nonces[0] != nonces[1], "{nonces:?}");
     assert!(nonces[2].is_null(), "{nonces:?}");
 }

@@ -75,6 +75,7 @@ impl DynamoTable {
     async fn put(&self, put: &Put, body: String) -> Result<bool, TableError> {
         let nonce = (put.condition != Condition::None).then(|| Blob::new(Uuid::new_v4().into_bytes()));
         let expression = Expression::put(put, body, self.now_ms(), nonce.clone())?;
+        let on_failure = old_item(&expression);
         let request = self
             .client
             .update_item()
@@ -84,7 +85,7 @@ impl DynamoTable {
             .set_expression_attribute_values(expression.some_values())
             .set_update_expression(expression.update)
             .set_condition_expression(expression.condition)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+            .set_return_values_on_condition_check_failure(on_failure);
         let mut attempts = Attempts::default();
         loop {
             let error = match request.clone().send().await {
@@ -105,6 +106,7 @@ impl DynamoTable {
     /// Deletes an item; `false` when the condition does not hold.
     async fn delete(&self, key: &Key, condition: Condition) -> Result<bool, TableError> {
         let expression = Expression::when(condition, self.now_ms());
+        let on_failure = old_item(&expression);
         let request = self
             .client
             .delete_item()
@@ -113,7 +115,7 @@ impl DynamoTable {
             .set_expression_attribute_names(expression.some_names())
             .set_expression_attribute_values(expression.some_values())
             .set_condition_expression(expression.condition)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+            .set_return_values_on_condition_check_failure(on_failure);
         let mut attempts = Attempts::default();
         loop {
             let sent = Sent::default();
@@ -209,6 +211,11 @@ impl DynamoTable {
         };
         Ok(built.map_err(TableError::store)?.build())
     }
+}
+
+/// Where a condition can fail, the item on which it did is wanted.
+fn old_item(expression: &Expression) -> Option<ReturnValuesOnConditionCheckFailure> {
+    expression.condition.as_ref().map(|_| ReturnValuesOnConditionCheckFailure::AllOld)
 }
 
 /// What a failed transaction asks for.
