@@ -23,6 +23,7 @@ Resources:
     Metadata: { BuildMethod: rust-cargolambda, BuildProperties: { Binary: enrich-lambda } }
     Properties:
       Role: !GetAtt EnrichRole.Arn
+      Environment: { Variables: { SENTINEL_OWN_ROLE: x } }
       Events:
         Messages: { Type: SQS, Properties: { Queue: !GetAtt EnrichQueue.Arn } }
   EnrichRole:
@@ -100,7 +101,7 @@ class Policies(unittest.TestCase):
         self.write("shared/aws/src/sqs.rs", SQS)
         self.write("shared/aws/src/iam.rs", IAM)
         self.write("shared/aws/src/connect.rs", "use crate::{\n    sqs::SqsQueue,\n};\npub fn queue() -> SqsQueue {\n    SqsQueue::new()\n}\n")
-        self.write("functions/enrich/lambda/src/main.rs", "use sentinel_aws::connect;\nfn main() { connect::queue(); }\n")
+        self.write("functions/enrich/lambda/src/main.rs", "use sentinel_aws::connect;\nfn main() { connect::queue(); read(\"SENTINEL_OWN_ROLE\") }\n")
         self.write("functions/enrich/lambda/permissions.toml", PERMISSIONS)
         self.write("calls.json", json.dumps({"stack-EnrichRole-1A2B": CALLED}))
 
@@ -180,6 +181,12 @@ class Policies(unittest.TestCase):
     def test_a_capability_that_is_not_wired(self) -> None:
         self.change("functions/enrich/lambda/src/main.rs", "connect::queue();", "")
         self.assertIn("does not use sentinel_aws::sqs", self.told())
+
+    def test_a_setting_that_is_not_read_and_one_that_is_not_given(self) -> None:
+        self.change("template.yaml", "SENTINEL_OWN_ROLE", "SENTINEL_ROLE")
+        told = self.told()
+        self.assertIn("enrich is given SENTINEL_ROLE, which its code does not read", told)
+        self.assertIn("enrich reads SENTINEL_OWN_ROLE, which it is not given", told)
 
     def test_an_allowed_action_that_was_never_called(self) -> None:
         self.write("calls.json", json.dumps({"stack-EnrichRole-1A2B": ["sqs:ReceiveMessage"]}))
