@@ -84,10 +84,12 @@ mod tests {
         operation::{get_object::GetObjectOutput, list_object_versions::ListObjectVersionsOutput},
         primitives::ByteStream,
     };
-    use aws_smithy_mocks::{RuleMode, mock, mock_client};
+    use aws_smithy_mocks::mock;
     use aws_smithy_types::error::ErrorMetadata;
 
     use super::*;
+    use crate::mocked;
+    use crate::mocked;
 
     fn version(key: &str, id: &str, latest: bool) -> ObjectVersion {
         ObjectVersion::builder().key(key).version_id(id).e_tag("\"e\"").size(5).is_latest(latest).build()
@@ -116,7 +118,7 @@ mod tests {
             .then_output(|| {
                 ListObjectVersionsOutput::builder().versions(version("rules/team/b.yml", "v3", true)).build()
             });
-        let client = mock_client!(aws_sdk_s3, RuleMode::Sequential, &[&first, &second]);
+        let client = mocked::s3(&[&first, &second]);
         for prefix in ["rules", "/rules/"] {
             assert_eq!(S3Rules::new(client.clone(), "b", prefix).prefix, "rules/");
         }
@@ -132,7 +134,7 @@ mod tests {
         let plain = mock!(Client::get_object)
             .match_requests(|r| r.version_id().is_none())
             .then_output(|| GetObjectOutput::builder().body(ByteStream::from_static(&[0xff, 0xfe])).build());
-        let client = mock_client!(aws_sdk_s3, RuleMode::MatchAny, &[&versioned, &plain]);
+        let client = mocked::s3(&[&versioned, &plain]);
         let rules = S3Rules::new(client, "b", "rules");
         assert_eq!(rules.read(&object("a.yml", "v2")).await.unwrap(), "text");
         let bad = rules.read(&object("a.yml", UNVERSIONED)).await.unwrap_err();
@@ -147,7 +149,7 @@ mod tests {
                 let status = aws_smithy_runtime_api::http::StatusCode::try_from(status).unwrap();
                 aws_smithy_runtime_api::client::orchestrator::HttpResponse::new(status, body.into())
             });
-            S3Rules::new(mock_client!(aws_sdk_s3, RuleMode::MatchAny, &[&rule]), "b", "rules")
+            S3Rules::new(mocked::s3(&[&rule]), "b", "rules")
         };
         let gone = error(404, "NoSuchVersion").read(&object("a.yml", "v")).await.unwrap_err();
         assert!(matches!(&gone, RuleSourceError::Object { name, .. } if name == "a.yml"), "{gone}");
@@ -158,7 +160,7 @@ mod tests {
             let about = ErrorMetadata::builder().code("AccessDenied").message("told").build();
             aws_sdk_s3::operation::list_object_versions::ListObjectVersionsError::generic(about)
         });
-        let rules = S3Rules::new(mock_client!(aws_sdk_s3, RuleMode::MatchAny, &[&list]), "b", "rules");
+        let rules = S3Rules::new(mocked::s3(&[&list]), "b", "rules");
         let unlisted = rules.list().await.unwrap_err();
         assert!(unlisted.to_string().contains("s3:ListBucketVersions"), "{unlisted}");
     }
