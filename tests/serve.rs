@@ -27,7 +27,11 @@ struct Server {
 
 impl Server {
     fn start(data: &Path, more: &[&str]) -> Self {
-        let mut child = sentinel()
+        Self::start_with(data, more, sentinel())
+    }
+
+    fn start_with(data: &Path, more: &[&str], mut binary: std::process::Command) -> Self {
+        let mut child = binary
             .args(["serve", "--listen", "127.0.0.1:0", "--data", data.to_str().unwrap()])
             .args(more)
             .stdout(Stdio::piped())
@@ -325,4 +329,124 @@ async fn a_command_holds_to_the_guardrails_that_the_server_was_started_with() {
     let output = run(&args, PASSWORD.as_bytes());
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(told.contains("refused") && told.contains("break-glass"), "{told}");
+}
+
+/// Answers as STS and CloudTrail do: the caller is `arn`, and `LookupEvents` gives the records in two pages.
+async fn aws(arn: &'static str, records: Vec<Value>) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer = move |headers: axum::http::HeaderMap, body: String| {
+        let records = records.clone();
+        async move {
+            let operation = headers.get("x-amz-target").map_or("", |v| v.to_str().unwrap());
+            if operation.ends_with(".LookupEvents") {
+                let asked: Value = serde_json::from_str(&body).unwrap();
+                let (from, to) = (asked["StartTime"].as_f64().unwrap(), asked["EndTime"].as_f64().unwrap());
+                let within = |record: &&Value| {
+                    let time: jiff::Timestamp = record["eventTime"].as_str().unwrap().parse().unwrap();
+                    let second = i32::try_from(time.as_second()).map_or(0.0, f64::from);
+                    (from..=to).contains(&second)
+                };
+                let found: Vec<_> = records.iter().filter(within).collect();
+                let first = asked["NextToken"].is_null();
+                let page = if first { &found[..found.len().min(1)] } else { &found[found.len().min(1)..] };
+                let events: Vec<_> = page.iter().map(|r| json!({ "CloudTrailEvent": r.to_string() })).collect();
+                let next = (first && found.len() > 1).then_some("more");
+                return json!({ "Events": events, "NextToken": next }).to_string();
+            }
+            assert!(body.contains("Action=GetCallerIdentity"), "{operation} {body}");
+            let account = arn.split(':').nth(4).unwrap();
+            format!(
+                "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><GetCallerIdentityResult>\
+                 <Arn>{arn}</Arn><UserId>x</UserId><Account>{account}</Account></GetCallerIdentityResult>\
+                 </GetCallerIdentityResponse>"
+            )
+        }
+    };
+    let router = axum::Router::new().route("/", axum::routing::post(answer));
+    tokio::spawn(async move {
+        use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let service = TowerToHyperService::new(router.clone());
+            let serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            tokio::spawn(serving);
+        }
+    });
+    format!("http://{address}")
+}
+
+/// The binary with credentials for that AWS and no other.
+fn at_aws(endpoint: &str) -> std::process::Command {
+    let mut binary = sentinel();
+    binary
+        .env("AWS_ENDPOINT_URL", endpoint)
+        .env("AWS_REGION", "us-east-1")
+        .env("AWS_ACCESS_KEY_ID", "test")
+        .env("AWS_SECRET_ACCESS_KEY", "test")
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env("AWS_CONFIG_FILE", "/no/such/file")
+        .env("AWS_SHARED_CREDENTIALS_FILE", "/no/such/file")
+        .env_remove("AWS_PROFILE")
+        .env_remove("AWS_SESSION_TOKEN");
+    binary
+}
+
+const OWN_ROLE: &str = "arn:aws:iam::111122223333:role/security/CloudSentinelRespond";
+const OWN_SESSION: &str = "arn:aws:sts::111122223333:assumed-role/CloudSentinelRespond/sentinel";
+
+#[tokio::test]
+async fn one_account_is_watched_by_its_cloudtrail_with_the_caller_s_own_credentials() {
+    let data = tempfile::tempdir().unwrap();
+    let settings = data.path().join("sentinel.toml");
+    std::fs::write(&settings, format!("[respond]\nmode = \"approve\"\nown_role = \"{OWN_ROLE}\"\n")).unwrap();
+    let records = (1..=3).map(|n| {
+        let mut event = stop_logging(&format!("d0000000-0000-4000-8000-{n:012}"), &now_text());
+        event["userIdentity"]["arn"] = json!(format!("arn:aws:iam::111122223333:user/mallory{n}"));
+        event
+    });
+    let endpoint = aws(OWN_SESSION, records.collect()).await;
+    let http = Client::new();
+    let more = ["--poll", "us-east-1,eu-central-1", "--account", "aws"];
+    let server = Server::start_with(data.path(), &more, at_aws(&endpoint));
+    let token = administrator(&http, &server).await;
+    let alerts = wait_for_alerts(&http, &server, &token, 3).await;
+    assert_eq!(alerts.len(), 3);
+    let alert = get(&http, &server, &token, &format!("/alerts/{}", alerts[0]["alert_id"].as_str().unwrap())).await;
+    assert_eq!(alert["provenance"][0]["channel"], "cloud_trail_api");
+    assert_eq!(alert["provenance"][0]["account"], "111122223333");
+    let health: Value = http.get(server.url("/health")).send().await.unwrap().json().await.unwrap();
+    assert_eq!((&health["simulated_account"], &health["mode"]), (&json!(false), &json!("approve")));
+    server.stop();
+}
+
+#[tokio::test]
+async fn an_account_is_only_acted_on_under_the_role_that_own_calls_are_known_by() {
+    let folder = tempfile::tempdir().unwrap();
+    let user = "arn:aws:iam::111122223333:user/ada";
+    let other = "arn:aws:sts::111122223333:assumed-role/Admin/ada";
+    let with_role = format!("mode = \"automatic\"\nown_role = \"{OWN_ROLE}\"");
+    for (arn, settings, told) in [
+        (user, with_role.as_str(), "long-term key"),
+        (other, with_role.as_str(), "assumed-role/Admin/ada"),
+        (OWN_SESSION, "mode = \"automatic\"", "needs own_role"),
+    ] {
+        let endpoint = aws(arn, Vec::new()).await;
+        let config = folder.path().join("settings.toml");
+        std::fs::write(&config, format!("[respond]\n{settings}\n")).unwrap();
+        let data = folder.path().join("data");
+        let output = tokio::task::spawn_blocking(move || {
+            at_aws(&endpoint)
+                .args(["serve", "--listen", "127.0.0.1:0", "--account", "aws"])
+                .args(["--data", data.to_str().unwrap(), "--config", config.to_str().unwrap()])
+                .output()
+                .unwrap()
+        });
+        let output = output.await.unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(error.contains(told), "{error}");
+    }
+    let odd = run(&["serve", "--poll", "everywhere"], b"");
+    assert_eq!(odd.status.code(), Some(2));
 }

@@ -44,6 +44,22 @@ fn level(text: &str) -> Result<Level, String> {
     text.parse().map_err(|e: sentinel_model::level::UnknownLevel| e.to_string())
 }
 
+/// A Region's name, as `eu-central-1`.
+fn region(text: &str) -> Result<String, String> {
+    let parts: Vec<&str> = text.split('-').collect();
+    let letters = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase());
+    let fits = match parts.split_last() {
+        Some((number, words)) => {
+            (2..=4).contains(&words.len())
+                && words.iter().all(letters)
+                && !number.is_empty()
+                && number.bytes().all(|b| b.is_ascii_digit())
+        }
+        None => false,
+    };
+    if fits { Ok(text.to_owned()) } else { Err(format!("{text:?} is no Region, such as eu-central-1")) }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct ScanArgs {
     /// Files and folders of logs (JSON, NDJSON, gzip; found from content), or - for standard input.
@@ -84,6 +100,8 @@ pub(crate) enum AccountPort {
     None,
     /// A simulated account, kept with the data.
     Simulated,
+    /// The real account that the AWS credentials of this process belong to.
+    Aws,
 }
 
 #[derive(Debug, Args)]
@@ -103,6 +121,10 @@ pub(crate) struct ServeArgs {
     /// The account that responses act on.
     #[arg(long, value_enum, default_value = "none")]
     pub(crate) account: AccountPort,
+    /// Regions whose CloudTrail is asked for new events every minute, with the AWS credentials of this process
+    /// (repeatable, or separated by commas). IAM's events are in us-east-1.
+    #[arg(long, value_name = "REGION", value_delimiter = ',', value_parser = region)]
+    pub(crate) poll: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -31,7 +31,7 @@ use crate::{
     args::{AccountPort, DemoArgs},
     config::{Config, RespondConfig},
     folder::{self, LastStart},
-    pipeline::Pipeline,
+    pipeline::{Account, Pipeline},
     scan::output::clean,
     serve,
 };
@@ -77,7 +77,7 @@ pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode> {
         ..Config::default()
     };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let pipeline = Arc::new(Pipeline::open(&data, &config, AccountPort::Simulated, Arc::clone(&clock))?);
+    let pipeline = Arc::new(Pipeline::open(&data, &config, Account::Simulated, Arc::clone(&clock))?);
 
     let scenario =
         day_with_attack(&ScenarioOptions { account: ACCOUNT.into(), end: clock.now(), ..ScenarioOptions::default() });

@@ -56,6 +56,9 @@ pub(crate) fn check(data: &Path) -> Result<()> {
 pub(crate) struct LastStart {
     /// Whether the account is a simulated one.
     pub(crate) simulated_account: bool,
+    /// Whether it is a real one.
+    #[serde(default)]
+    pub(crate) aws_account: bool,
     /// The settings file that was named, if one was.
     pub(crate) config: Option<PathBuf>,
 }
@@ -64,7 +67,8 @@ impl LastStart {
     /// Of a start with this account port and settings file.
     pub(crate) fn new(account: AccountPort, config: Option<&Path>) -> Result<Self> {
         let config = config.map(std::path::absolute).transpose().context("finding the settings file")?;
-        Ok(Self { simulated_account: account == AccountPort::Simulated, config })
+        let (simulated_account, aws_account) = (account == AccountPort::Simulated, account == AccountPort::Aws);
+        Ok(Self { simulated_account, aws_account, config })
     }
 
     /// Remembers it in the folder.
@@ -85,7 +89,11 @@ impl LastStart {
 
     /// The account port it was started with.
     pub(crate) fn account(&self) -> AccountPort {
-        if self.simulated_account { AccountPort::Simulated } else { AccountPort::None }
+        match self {
+            Self { aws_account: true, .. } => AccountPort::Aws,
+            Self { simulated_account: true, .. } => AccountPort::Simulated,
+            _ => AccountPort::None,
+        }
     }
 
     /// The settings it was started with, as their file stands now.
@@ -117,6 +125,9 @@ mod tests {
         LastStart::new(AccountPort::Simulated, Some(&settings)).unwrap().write(data.path()).unwrap();
         let last = LastStart::read(data.path()).unwrap();
         assert_eq!(last.account(), AccountPort::Simulated);
+        LastStart::new(AccountPort::Aws, Some(&settings)).unwrap().write(data.path()).unwrap();
+        let last = LastStart::read(data.path()).unwrap();
+        assert_eq!(last.account(), AccountPort::Aws);
         assert_eq!(last.settings(data.path()).unwrap().respond.break_glass, ["emergency-admin"]);
         std::fs::remove_file(&settings).unwrap();
         assert!(last.settings(data.path()).is_err(), "never quietly without its guardrails");

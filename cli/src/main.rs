@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod args;
+mod cloud;
 mod config;
 mod demo;
 mod folder;

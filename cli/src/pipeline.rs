@@ -21,7 +21,7 @@ use sentinel_ingest::Ingest;
 use sentinel_model::Member;
 use sentinel_respond::{
     Config as RespondSettings, Playbooks, Ports, Protected, Respond,
-    iam::{Iam, SimulatedIam, UnconnectedIam},
+    iam::{ElsewhereIam, Iam, SimulatedIam, UnconnectedIam},
     notify::{LogNotifier, Notifier},
     webhook::WebhookNotifier,
 };
@@ -33,10 +33,22 @@ use sentinel_state::{
 };
 use tokio::{sync::watch, task::JoinSet};
 
-use crate::{args::AccountPort, config::Config};
+use crate::config::Config;
 
 /// Seconds that reads of the simulated account lag behind its writes, as IAM's do (about 4 seconds).
 const SIMULATED_LAG_SECONDS: i64 = 4;
+
+/// The account that responses act on.
+pub(crate) enum Account {
+    /// None.
+    None,
+    /// A simulated one, kept with the data.
+    Simulated,
+    /// A real one.
+    Connected(Arc<dyn Iam>),
+    /// A real one that another process acts on; decisions are only recorded here.
+    Elsewhere,
+}
 
 /// The stages and what they rest on.
 pub(crate) struct Pipeline {
@@ -59,7 +71,7 @@ pub(crate) struct Pipeline {
 
 impl Pipeline {
     /// Opens the data folder and wires every stage over it.
-    pub(crate) fn open(data: &Path, config: &Config, account: AccountPort, clock: Arc<dyn Clock>) -> Result<Self> {
+    pub(crate) fn open(data: &Path, config: &Config, account: Account, clock: Arc<dyn Clock>) -> Result<Self> {
         std::fs::create_dir_all(data).with_context(|| format!("making the data folder {}", data.display()))?;
         let database = Database::open(&data.join("sentinel.db"), Arc::clone(&clock))
             .with_context(|| format!("opening the store in {}", data.display()))?;
@@ -106,11 +118,13 @@ impl Pipeline {
             },
         ));
 
-        let simulated = (account == AccountPort::Simulated)
+        let simulated = matches!(account, Account::Simulated)
             .then(|| SimulatedIam::new(table.clone(), Arc::clone(&clock)).with_lag(SIMULATED_LAG_SECONDS));
-        let iam: Arc<dyn Iam> = match &simulated {
-            Some(iam) => Arc::new(iam.clone()),
-            None => Arc::new(UnconnectedIam),
+        let iam: Arc<dyn Iam> = match (account, &simulated) {
+            (Account::Connected(iam), _) => iam,
+            (Account::Elsewhere, _) => Arc::new(ElsewhereIam),
+            (_, Some(iam)) => Arc::new(iam.clone()),
+            _ => Arc::new(UnconnectedIam),
         };
         let ports = Ports {
             iam,

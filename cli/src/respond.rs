@@ -23,9 +23,9 @@ use sentinel_state::{
 };
 
 use crate::{
-    args::{DecideArgs, Format, RespondAction, RespondArgs, WhoArgs},
+    args::{AccountPort, DecideArgs, Format, RespondAction, RespondArgs, WhoArgs},
     folder::{self, LastStart},
-    pipeline::Pipeline,
+    pipeline::{Account, Pipeline},
     scan::output::{clean, new_table},
 };
 
@@ -38,13 +38,20 @@ pub(crate) async fn run(args: RespondArgs) -> Result<()> {
     folder::check(&args.data)?;
     let last = LastStart::read(&args.data)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let pipeline = Pipeline::open(&args.data, &last.settings(&args.data)?, last.account(), clock)?;
+    let account = match last.account() {
+        AccountPort::None => Account::None,
+        AccountPort::Simulated => Account::Simulated,
+        // Whoever decides needs no rights in the account: the server has them.
+        AccountPort::Aws => Account::Elsewhere,
+    };
+    let pipeline = Pipeline::open(&args.data, &last.settings(&args.data)?, account, clock)?;
+    let carry_out = last.account() != AccountPort::Aws;
     match args.action {
         RespondAction::List { state, format } => list(&pipeline, state.as_deref(), format).await,
         RespondAction::Show { id } => show(&pipeline, &id).await,
-        RespondAction::Approve(decision) => decide(&pipeline, &decision, Kind::Approve).await,
-        RespondAction::Deny(decision) => decide(&pipeline, &decision, Kind::Deny).await,
-        RespondAction::Undo(decision) => decide(&pipeline, &decision, Kind::Undo).await,
+        RespondAction::Approve(decision) => decide(&pipeline, &decision, Kind::Approve, carry_out).await,
+        RespondAction::Deny(decision) => decide(&pipeline, &decision, Kind::Deny, carry_out).await,
+        RespondAction::Undo(decision) => decide(&pipeline, &decision, Kind::Undo, carry_out).await,
         RespondAction::KillSwitch { state, by } => {
             let by = approver(&pipeline, &by).await?;
             let on = state == "on";
@@ -109,7 +116,7 @@ async fn show(pipeline: &Pipeline, id: &str) -> Result<()> {
     Ok(())
 }
 
-async fn decide(pipeline: &Pipeline, args: &DecideArgs, kind: Kind) -> Result<()> {
+async fn decide(pipeline: &Pipeline, args: &DecideArgs, kind: Kind, carry_out: bool) -> Result<()> {
     let by = approver(pipeline, &args.by).await?;
     let note = args.note.as_deref();
     match kind {
@@ -117,7 +124,7 @@ async fn decide(pipeline: &Pipeline, args: &DecideArgs, kind: Kind) -> Result<()
         Kind::Deny => pipeline.respond.deny(&args.id, &by, note).await?,
         Kind::Undo => pipeline.respond.undo(&args.id, &by, note).await?,
     };
-    let response = follow(pipeline, &args.id).await?.response;
+    let response = follow(pipeline, &args.id, carry_out).await?.response;
     println!("{} is {}.", response.response_id, state_name(response.state));
     if let Some(step) = response.steps.last() {
         println!("{}", clean(&step.detail));
@@ -125,8 +132,9 @@ async fn decide(pipeline: &Pipeline, args: &DecideArgs, kind: Kind) -> Result<()
     Ok(())
 }
 
-/// Works the respond queue until the response rests, or for a minute.
-async fn follow(pipeline: &Pipeline, id: &str) -> Result<StoredResponse> {
+/// Follows the response until it rests, or for a minute; works the respond queue meanwhile, unless only the
+/// server has the rights to carry decisions out.
+async fn follow(pipeline: &Pipeline, id: &str, carry_out: bool) -> Result<StoredResponse> {
     let handler = pipeline.respond.clone() as Arc<dyn worker::Handler>;
     let queue = pipeline.database.queue();
     let table = pipeline.database.table();
@@ -134,7 +142,9 @@ async fn follow(pipeline: &Pipeline, id: &str) -> Result<StoredResponse> {
     let end = Instant::now() + FOLLOW;
     loop {
         worker::chores(table.as_ref(), queue.as_ref(), timer.as_ref()).await;
-        worker::run_once(queue.as_ref(), Stage::Respond, &handler, &Settings::default()).await?;
+        if carry_out {
+            worker::run_once(queue.as_ref(), Stage::Respond, &handler, &Settings::default()).await?;
+        }
         let stored = find(pipeline, id).await?;
         let moving = matches!(
             stored.response.state,

@@ -13,10 +13,11 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
     args::{AccountPort, ServeArgs},
+    cloud::Cloud,
     config::{self, Config},
     folder::{self, LastStart},
     http,
-    pipeline::Pipeline,
+    pipeline::{Account, Pipeline},
     watch::Watch,
 };
 
@@ -37,7 +38,13 @@ pub(crate) async fn run(args: ServeArgs) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     // Before anything that counts.
     let metrics = Metrics::install()?;
-    let pipeline = Arc::new(Pipeline::open(&args.data, &config, args.account, clock)?);
+    let cloud = Cloud::reach(args.account, &args.poll, &config.respond).await?;
+    let account = match (&cloud, args.account) {
+        (Some(cloud), AccountPort::Aws) => Account::Connected(cloud.iam(Arc::clone(&clock))),
+        (_, AccountPort::Simulated) => Account::Simulated,
+        _ => Account::None,
+    };
+    let pipeline = Arc::new(Pipeline::open(&args.data, &config, account, clock)?);
     // Written once the settings are known to be good.
     LastStart::new(args.account, args.config.as_deref())?.write(&args.data)?;
     for refused in &pipeline.report.refused {
@@ -60,8 +67,14 @@ pub(crate) async fn run(args: ServeArgs) -> Result<()> {
         Arc::clone(&pipeline.clock),
     )?;
     tasks.spawn(watcher.run(stop.clone()));
+    if let Some(cloud) = &cloud {
+        cloud.start_polls(&pipeline, &args.poll, &mut tasks, &stop);
+    }
     first_administrator(&pipeline, &args.data).await?;
     println!("Watching {} for log files.", inbox.display());
+    if let Some(cloud) = &cloud {
+        cloud.tell(args.account, &args.poll);
+    }
     let served = dashboard(&pipeline, listener, metrics, args.account == AccountPort::Simulated, interrupted()).await;
     stopper.send_replace(true);
     while tasks.join_next().await.is_some() {}

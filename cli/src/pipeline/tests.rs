@@ -64,7 +64,7 @@ impl World {
             },
             ..Config::default()
         };
-        let pipeline = Pipeline::open(data.path(), &config, AccountPort::Simulated, clock.clone()).unwrap();
+        let pipeline = Pipeline::open(data.path(), &config, Account::Simulated, clock.clone()).unwrap();
         let user = SimulatedUser {
             name: "mallory".into(),
             keys: vec![KEY.into(), OTHER_KEY.into()],

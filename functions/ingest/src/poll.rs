@@ -124,6 +124,7 @@ pub struct Poller {
     ingest: Arc<Ingest>,
     polls: Polls,
     clock: Arc<dyn Clock>,
+    owner: Option<String>,
     limiters: Mutex<HashMap<(String, String), Arc<Limiter>>>,
 }
 
@@ -160,7 +161,15 @@ impl Poller {
         table: Arc<dyn Table>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { lookup, ingest, polls: Polls::new(table), clock, limiters: Mutex::default() }
+        Self { lookup, ingest, polls: Polls::new(table), clock, owner: None, limiters: Mutex::default() }
+    }
+
+    /// Under a name of its own, for a process that is the only one of this name and never polls a Region twice
+    /// at once: started again, it need not wait for the end of the lease that it left.
+    #[must_use]
+    pub fn named(mut self, owner: impl Into<String>) -> Self {
+        self.owner = Some(owner.into());
+        self
     }
 
     /// Polls a Region of an account for about so long: at least one slice is read, however little time there
@@ -169,7 +178,7 @@ impl Poller {
     pub async fn poll(&self, account: &str, region: &str, budget: Duration) -> Result<PollReport, PollError> {
         let deadline = Instant::now() + budget;
         let name = format!("poll#{account}#{region}");
-        let owner = uuid::Uuid::new_v4().to_string();
+        let owner = self.owner.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         let seconds = u32::try_from(budget.as_secs()).unwrap_or(u32::MAX - LEASE_MARGIN).saturating_add(LEASE_MARGIN);
         let (table, clock) = (self.polls.table().as_ref(), self.clock.as_ref());
         let Some(held) = lease::acquire(table, &name, &owner, clock, seconds).await? else {
