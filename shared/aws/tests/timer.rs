@@ -22,7 +22,27 @@ async fn timer_suite() {
     conformance::timer::suite(&async || Fixture::new(&config).await).await;
 }
 
-/// Names of the schedules that there are.
+#[tokio::test]
+async fn a_body_that_fits_no_message_comes_by_a_claim_and_is_dropped_with_its_timer() {
+    let Some(config) = emulator().await else { return };
+    let fixture = Fixture::new(&config).await;
+    let (timer, now) = (fixture.scheduled(), fixture.clock().now());
+    // The second fits alone, but not once it is quoted within the timer's message.
+    let bodies = ["timer:{}".to_owned(), "\"".repeat(200_000), "x".repeat(300_000)];
+    for (i, body) in bodies.iter().enumerate() {
+        timer.set(&i.to_string(), now, STAGE, body).await.unwrap();
+    }
+    timer.set("cancelled", now, STAGE, &bodies[2]).await.unwrap();
+    timer.cancel("cancelled").await.unwrap();
+    let mut received: Vec<String> = Vec::new();
+    for _ in 0..3 {
+        received.extend(fixture.sqs().receive(STAGE, 10, 600).await.unwrap().into_iter().map(|m| m.body));
+    }
+    received.sort_unstable_by_key(String::len);
+    assert!(received == bodies, "{:?}", received.iter().map(String::len).collect::<Vec<_>>());
+}
+
+/// How many schedules there are.
 async fn schedules(fixture: &Fixture) -> usize {
     let scheduler = aws_sdk_scheduler::Client::new(&fixture.config);
     scheduler.list_schedules().group_name(&fixture.group).send().await.unwrap().schedules().len()

@@ -3,7 +3,8 @@
 //! `scripts/with-stores` starts the stores and says where they are. Without it these tests print that they did not
 //! run; within it a missing one is a failure.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
+#![allow(clippy::expect_used, reason = "helpers of tests")]
 
 use std::sync::Arc;
 
