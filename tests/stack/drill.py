@@ -179,9 +179,7 @@ def run(seed: int) -> Counter[str]:
         # Behaviour is scored in the order in which events come; what rules find does not depend on it.
         pipeline = Pipeline(emulator, Mode="automatic", HourlyCap="1000", Models="false")
         pipeline.api.login()
-        sqs = emulator.client("sqs")
-        for queue in QUEUES:
-            sqs.set_queue_attributes(QueueUrl=pipeline.stack.physical(queue), Attributes={"VisibilityTimeout": str(VISIBILITY_SECONDS)})
+        pipeline.hide_for(VISIBILITY_SECONDS)
         intruders = [make_intruder(emulator, f"intruder-{n}") for n in range(INTRUDERS)]
         attacks = [made for who in intruders for made in attack_records(who, chance)]
         records = simulated(seed, EVENTS - len(attacks)) + attacks

@@ -46,6 +46,12 @@ class Pipeline:
         self.stack = deploy(self.emulator, self.template, self.parameters, key=self.deployer)
         return self.stack
 
+    def hide_for(self, seconds: int, queues: tuple[str, ...] = QUEUES) -> None:
+        """Shortens how long a message that was taken stays hidden, so that what failed comes back within a test."""
+        sqs = self.emulator.client("sqs")
+        for queue in queues:
+            sqs.set_queue_attributes(QueueUrl=self.stack.physical(queue), Attributes={"VisibilityTimeout": str(seconds)})
+
     def role(self, function: str) -> str:
         """ARN of a function's role."""
         return self.stack.outputs[f"{function}RoleArn"]

@@ -39,8 +39,33 @@ _timeline: list[dict[str, Any]] = []
 # changes of access keys in order, by which the drill counts containments
 _changes: list[dict[str, Any]] = []
 _WATCHED = frozenset({"iam:UpdateAccessKey", "iam:DeleteAccessKey", "iam:PutUserPolicy", "iam:PutRolePolicy"})
+# IAM knows no actions for batches: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsqs.html
+_BATCHES = {
+    "sqs:SendMessageBatch": "sqs:SendMessage",
+    "sqs:DeleteMessageBatch": "sqs:DeleteMessage",
+    "sqs:ChangeMessageVisibilityBatch": "sqs:ChangeMessageVisibility",
+}
+_extract = iam_actions.extract_iam_action
+_resource = iam_actions.extract_resource_arn
 _dispatch = emulator._dispatch_service_request
 _application = emulator.app
+
+
+def iam_action(*request: Any) -> str | None:
+    """The action that IAM checks for a request; the emulator alone would check one that AWS doesn't have for a batch."""
+    action = _extract(*request)
+    return _BATCHES.get(action, action) if action else None
+
+
+def resource_arn(service: str, method: str, path: str, headers: dict[str, str], body: bytes, params: dict[str, Any],
+                 region: str, account: str) -> str:
+    """The resource that IAM checks; the emulator alone takes every schedule for one of the group `default`."""
+    found = _resource(service, method, path, headers, body, params, region, account)
+    if service != "scheduler" or ":schedule/default/" not in found:
+        return found
+    told = params.get("groupName") or (json.loads(body).get("GroupName") if body else None) or "default"
+    group = told[0] if isinstance(told, list) else told
+    return found.replace(":schedule/default/", f":schedule/{group}/")
 
 
 def caller_of(headers: dict[str, str], query: dict[str, Any]) -> trail.Caller | None:
@@ -96,12 +121,12 @@ def observe(service: str, method: str, path: str, headers: dict[str, str], body:
             request_id: str, status: int, answer: bytes, seconds: float) -> None:
     """Records one call that was answered, and how long the emulator took."""
     params = emulator._routing_params(method, path, headers, body, query)
-    action = iam_actions.extract_iam_action(service, method, path, headers, body, params)
+    action = iam_action(service, method, path, headers, body, params)
     caller = caller_of(headers, query)
     if action is None or caller is None:
         return
     region = emulator.extract_region(headers)
-    resource = iam_actions.extract_resource_arn(service, method, path, headers, body, params, region, get_account_id())
+    resource = resource_arn(service, method, path, headers, body, params, region, get_account_id())
     code, _ = trail.error_of(status, answer)
     if code not in trail.UNAUTHENTICATED:
         note(caller, actions_of(service, action, body, region, resource), status, code)
@@ -181,6 +206,8 @@ async def entry(scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], se
 
 
 if __name__ == "__main__":
+    iam_actions.extract_iam_action = iam_action
+    iam_actions.extract_resource_arn = resource_arn
     emulator._dispatch_service_request = dispatch
     emulator.app = entry
     emulator.main()
