@@ -19,7 +19,7 @@ use sentinel_durable::{Clock, Message, Outcome, worker::Handler};
 use sentinel_model::{Timestamp, time};
 use sentinel_state::{Table, TableError};
 use sentinel_telemetry::metrics;
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, task::JoinSet};
 use tracing::{error, info, warn};
 
 pub use record::{RecordedSet, Records};
@@ -35,6 +35,8 @@ pub const MAX_OBJECTS: usize = 1_000;
 pub const MAX_NAME_BYTES: usize = 200;
 /// Most bytes of all rule files together.
 const MAX_TOTAL_BYTES: u64 = 64 * 1024 * 1024;
+/// Files read at once.
+const AT_ONCE: usize = 16;
 /// Seconds between two looks.
 const LOOK_SECONDS: i64 = 60;
 /// Seconds before the next look while there is no set of operators' rules at all because of a failure.
@@ -182,17 +184,19 @@ impl RuleKeeper {
 
     /// Reads what is not known yet, and compiles all.
     async fn load(&self, state: &mut State, objects: Vec<RuleObject>) -> Result<Loaded, NotTaken> {
-        let mut texts = HashMap::with_capacity(objects.len());
+        let (mut texts, mut unknown) = (HashMap::with_capacity(objects.len()), Vec::new());
         let mut bytes = 0;
         for (number, object) in objects.iter().enumerate() {
             bytes += object.size;
             let key = (object.name.clone(), object.version_id.clone());
-            let text = match (unusable(object, number, bytes), state.texts.remove(&key)) {
-                (Some(reason), _) => Err(reason),
-                (None, Some(known)) => known,
-                (None, None) => self.read(object).await?,
-            };
-            texts.insert(key, text);
+            match (unusable(object, number, bytes), state.texts.get(&key)) {
+                (Some(reason), _) => drop(texts.insert(key, Err(reason))),
+                (None, Some(known)) => drop(texts.insert(key, known.clone())),
+                (None, None) => unknown.push(object.clone()),
+            }
+        }
+        for (object, text) in self.read(unknown).await? {
+            texts.insert((object.name, object.version_id), text);
         }
         // Only what is listed now is kept.
         state.texts = texts;
@@ -209,12 +213,21 @@ impl RuleKeeper {
         Ok(Loaded { objects, set, report, hash })
     }
 
-    /// A file's text. What is wrong with that file alone is no error.
-    async fn read(&self, object: &RuleObject) -> Result<Text, RuleSourceError> {
-        match self.source.read(object).await {
-            Ok(text) => Ok(Ok(text.into())),
-            Err(RuleSourceError::Object { reason, .. }) => Ok(Err(reason)),
-            Err(e) => Err(e),
+    /// The texts of files, several read at once. What is wrong with one file alone is no error.
+    async fn read(&self, objects: Vec<RuleObject>) -> Result<Vec<(RuleObject, Text)>, RuleSourceError> {
+        let mut waiting = objects.into_iter();
+        let (mut reads, mut texts) = (JoinSet::new(), Vec::new());
+        loop {
+            for object in waiting.by_ref().take(AT_ONCE - reads.len()) {
+                let source = Arc::clone(&self.source);
+                reads.spawn(async move { (source.read(&object).await, object) });
+            }
+            let Some(read) = reads.join_next().await else { return Ok(texts) };
+            match read.map_err(RuleSourceError::unreadable)? {
+                (Ok(text), object) => texts.push((object, Ok(text.into()))),
+                (Err(RuleSourceError::Object { reason, .. }), object) => texts.push((object, Err(reason))),
+                (Err(e), _) => return Err(e),
+            }
         }
     }
 

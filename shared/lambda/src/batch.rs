@@ -8,6 +8,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
+use sentinel_aws::sdk::MARGIN;
 use sentinel_durable::{Message, Outcome, Stage, worker::Handler};
 use sentinel_model::Timestamp;
 use tokio::{
@@ -50,10 +51,11 @@ pub(crate) fn response<'a>(failed: impl IntoIterator<Item = &'a str>) -> SqsBatc
     response
 }
 
-/// How long work may take when so much time is left: less what answering needs, a tenth between 0.2 and 2 seconds.
+/// How long work may take when so much time is left: less what putting failed messages off and answering needs,
+/// a tenth between 0.8 and 2 seconds. AWS calls begin no later than [`MARGIN`] before the end.
 pub(crate) fn working_time(remaining: Duration) -> Duration {
     let remaining = remaining.min(LONGEST);
-    let answering = (remaining / 10).clamp(Duration::from_millis(200), Duration::from_secs(2));
+    let answering = (remaining / 10).clamp(MARGIN + Duration::from_millis(300), Duration::from_secs(2));
     remaining.saturating_sub(answering)
 }
 
