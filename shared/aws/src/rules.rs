@@ -89,7 +89,6 @@ mod tests {
 
     use super::*;
     use crate::mocked;
-    use crate::mocked;
 
     fn version(key: &str, id: &str, latest: bool) -> ObjectVersion {
         ObjectVersion::builder().key(key).version_id(id).e_tag("\"e\"").size(5).is_latest(latest).build()
