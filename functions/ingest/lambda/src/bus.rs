@@ -157,7 +157,7 @@ mod tests {
             event[name] = json!(value);
             event.to_string()
         };
-        let bodies = [with("source", "my.app"), with("detail-type", "GuardDuty Finding"), with("account", "111")];
+        let bodies = [with("source", "my.app"), with("detail-type", "GuardDuty Finding"), with("account", "root")];
         let outcomes = handle(&b, &bodies).await;
         for (outcome, part) in reasons(&outcomes).iter().zip(["my.app", "GuardDuty Finding", "no account"]) {
             assert!(outcome.contains(part), "{outcomes:?}");

@@ -226,8 +226,9 @@ async fn reading_ends_soon_after_nobody_waits_for_it() {
         std::thread::sleep(Duration::from_millis(50));
         false
     });
-    let handled = tokio::time::timeout(Duration::from_millis(120), s.handle(&[notice("trail", &[KEY])], slow));
-    assert!(handled.await.is_err());
+    let bodies = [notice("trail", &[KEY])];
+    let handled = tokio::time::timeout(Duration::from_millis(120), s.handle(&bodies, slow)).await;
+    assert!(handled.is_err());
     tokio::time::sleep(Duration::from_millis(300)).await;
     let seen = looks.load(Ordering::SeqCst);
     tokio::time::sleep(Duration::from_millis(300)).await;
