@@ -98,3 +98,55 @@ async fn no_request_is_begun_without_time_to_end_it() {
     assert!(error.contains("0 ms left"), "{error}");
     assert!(OpenSearch::new("no endpoint", Access::Open, "s", budget).is_err());
 }
+
+/// A server that gives these answers, one a connection, and hands over what was asked.
+fn server(answers: Vec<(u16, &'static str)>) -> (String, std::thread::JoinHandle<Vec<String>>) {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let serve = move |(status, body): (u16, &str)| {
+        let mut stream = listener.accept().unwrap().0;
+        let (mut asked, mut part) = (Vec::new(), [0; 4096]);
+        while !asked.ends_with(b"{}") {
+            let read = stream.read(&mut part).unwrap();
+            asked.extend_from_slice(&part[..read]);
+        }
+        let length = body.len();
+        write!(stream, "HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}").unwrap();
+        String::from_utf8(asked).unwrap()
+    };
+    (url, std::thread::spawn(move || answers.into_iter().map(serve).collect()))
+}
+
+#[tokio::test]
+async fn requests_are_signed_and_sent_again_while_the_cluster_is_overloaded() {
+    use aws_sdk_sqs::config::{Credentials, Region, SharedCredentialsProvider};
+    let config = SdkConfig::builder()
+        .region(Region::new("eu-west-1"))
+        .credentials_provider(SharedCredentialsProvider::new(Credentials::new("AKID", "secret", None, None, "test")))
+        .build();
+    let (url, asked) = server(vec![(429, "busy"), (503, "{}"), (200, r#"{"count":3}"#)]);
+    let access = Access::Signed { config: &config, service: "aoss" };
+    let index = OpenSearch::new(&url, access, "s", Budget::unlimited()).unwrap();
+    assert_eq!(index.count(DocumentKind::Alert).await.unwrap(), 3);
+    for request in asked.join().unwrap() {
+        assert!(request.starts_with("POST /s-alert-*/_count?"), "{request}");
+        assert!(request.contains("AWS4-HMAC-SHA256 Credential=AKID/"), "{request}");
+        assert!(request.contains("/eu-west-1/aoss/aws4_request"), "{request}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_request_is_not_sent_again_and_one_failed_operation_is_an_error() {
+    let (url, asked) = server(vec![(403, "not yours")]);
+    let index = OpenSearch::new(&url, Access::Open, "s", Budget::unlimited()).unwrap();
+    let error = index.count(DocumentKind::Alert).await.unwrap_err().to_string();
+    assert!(error.contains("status 403: not yours"), "{error}");
+    assert_eq!(asked.join().unwrap().len(), 1);
+    let answer = r#"{"errors":true,"items":[{"index":{"status":201}},{"index":{"error":{"reason":"full"}}}]}"#;
+    let (url, asked) = server(vec![(200, answer)]);
+    let index = OpenSearch::new(&url, Access::Open, "s", Budget::unlimited()).unwrap();
+    let error = index.bulk("{}", false).await.unwrap_err().to_string();
+    assert!(error.contains("1 operations failed") && error.contains("full"), "{error}");
+    drop(asked);
+}
