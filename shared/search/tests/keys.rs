@@ -1,5 +1,7 @@
 //! Search by keys over stored alerts.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests: a panic is their way to report")]
+
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},

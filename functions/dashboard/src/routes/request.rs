@@ -27,6 +27,7 @@ const BODY_WITHIN: Duration = Duration::from_mins(2);
 
 /// A page of rows.
 #[derive(Serialize)]
+#[allow(clippy::struct_field_names, reason = "the names of the API")]
 pub(super) struct Items<T> {
     items: Vec<T>,
     next_cursor: Option<String>,

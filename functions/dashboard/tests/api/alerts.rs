@@ -210,7 +210,7 @@ async fn without_an_index_searches_find_what_keys_can_and_say_so() {
         world.store(&alert(n, Level::High, &format!("2026-03-01T0{n}:00:00Z"))).await;
     }
     let token = world.session("ann", Role::Viewer).await;
-    let page = world.get("/api/v1/alerts?q=number%202", &token).await.is(200).json();
+    let page = world.get("/api/v1/alerts?q=rule-2", &token).await.is(200).json();
     assert_eq!(ids(&page), ["Alert number 2"]);
     let limited = page["limited"].as_str().expect("a sentence").to_owned();
     assert!(limited.contains("events are not searched"), "{limited}");
