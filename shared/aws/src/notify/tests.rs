@@ -67,7 +67,7 @@ fn subjects_are_what_sns_takes() {
     assert_eq!(subject("  \u{1F525}"), "CloudSentinel notice");
     assert_eq!(subject("-- x"), "x");
     let long = subject(&"long ".repeat(60));
-    assert!(long.len() <= SUBJECT && long.ends_with("long..."), "{long}");
+    assert!(long.len() <= SUBJECT && long.starts_with("long long") && long.ends_with("..."), "{long}");
 }
 
 #[tokio::test]
