@@ -56,9 +56,7 @@ Resources:
                   Resource: !Ref KmsKeyArn
                 - !Ref AWS::NoValue
 """
-MEMBER = """\
-Resources:
-  MemberRole:
+CONTAINS = """\
     Type: AWS::IAM::Role
     Properties:
       Policies:
@@ -70,6 +68,7 @@ Resources:
                 Action: iam:UpdateAccessKey
                 Resource: "*"
 """
+MEMBER = "Resources:\n  MemberRole:\n" + CONTAINS
 SQS = """\
 use aws_sdk_sqs::Client;
 /// Sends.
@@ -96,14 +95,14 @@ class Policies(unittest.TestCase):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.root = Path(folder.name)
-        self.write("template.yaml", TEMPLATE)
+        self.write("template.yaml", TEMPLATE + "  ContainmentRole:\n" + CONTAINS)
         self.write("infra/member-account.yaml", MEMBER)
         self.write("shared/aws/src/sqs.rs", SQS)
         self.write("shared/aws/src/iam.rs", IAM)
         self.write("shared/aws/src/connect.rs", "use crate::{\n    sqs::SqsQueue,\n};\npub fn queue() -> SqsQueue {\n    SqsQueue::new()\n}\n")
         self.write("functions/enrich/lambda/src/main.rs", "use sentinel_aws::connect;\nfn main() { connect::queue(); read(\"SENTINEL_OWN_ROLE\") }\n")
         self.write("functions/enrich/lambda/permissions.toml", PERMISSIONS)
-        self.write("calls.json", json.dumps({"stack-EnrichRole-1A2B": CALLED}))
+        self.write("calls.json", json.dumps({"stack-EnrichRole-1A2B": CALLED, "stack-ContainmentRole-3C4D": ["iam:UpdateAccessKey"]}))
 
     def write(self, path: str, text: str) -> None:
         file = self.root / path
@@ -162,9 +161,9 @@ class Policies(unittest.TestCase):
         self.assertIn("sqs:* is a wildcard", told)
         self.assertIn("EnrichRole Send: no comment above", told)
 
-    def test_only_respond_writes_iam(self) -> None:
+    def test_only_the_roles_that_contain_write_iam(self) -> None:
         self.change("template.yaml", "Action: sqs:SendMessage", "Action: [sqs:SendMessage, iam:UpdateAccessKey]")
-        self.assertIn("only respond may write IAM", self.told())
+        self.assertIn("only the roles that respond contains with may write IAM", self.told())
 
     def test_a_call_that_no_constant_declares(self) -> None:
         self.change("shared/aws/src/sqs.rs", "client.send_message_batch()", "client.send_message_batch(); client.purge_queue()")
@@ -191,6 +190,12 @@ class Policies(unittest.TestCase):
     def test_an_allowed_action_that_was_never_called(self) -> None:
         self.write("calls.json", json.dumps({"stack-EnrichRole-1A2B": ["sqs:ReceiveMessage"]}))
         self.assertIn("EnrichRole may sqs:SendMessage, but never did", self.told())
+
+    def test_a_containing_role_that_called_something_else(self) -> None:
+        self.write("calls.json", json.dumps({"stack-ContainmentRole-3C4D": ["iam:DeleteUser"]}))
+        told = self.told()
+        self.assertIn("ContainmentRole called iam:DeleteUser, which its policy does not allow", told)
+        self.assertIn("ContainmentRole may iam:UpdateAccessKey, but never did", told)
 
     def test_the_member_role_allows_what_the_adapter_calls(self) -> None:
         self.change("infra/member-account.yaml", "iam:UpdateAccessKey", "iam:DeleteAccessKey")
