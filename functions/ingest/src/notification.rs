@@ -202,7 +202,7 @@ pub fn not_a_log(key: &str) -> Option<Skipped> {
     if below("CloudTrail-Insight") {
         return Some(Skipped::Insight);
     }
-    let is_json = file.strip_suffix(".gz").unwrap_or(file).ends_with(".json");
+    let is_json = [".json.gz", ".json"].into_iter().any(|suffix| file.ends_with(suffix));
     if below("CloudTrail") && is_json { None } else { Some(Skipped::NoLog) }
 }
 

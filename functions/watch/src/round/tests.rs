@@ -157,6 +157,7 @@ async fn a_poll_stalls_a_quarter_of_an_hour_after_its_last_success() {
         last_success: now,
         error: None,
         seen: Vec::new(),
+        complete: false,
     };
     Polls::new(b.table.clone()).put(&cursor, None).await.unwrap();
     b.clock.advance(STALLED_SECONDS);
