@@ -1,5 +1,7 @@
 //! The table on real stores: the emulator, and Amazon's own DynamoDB Local.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests: a panic is their way to report")]
+
 mod common;
 
 use std::sync::Arc;

@@ -6,10 +6,10 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
-use sentinel_state::{Condition, Put, TableError};
+use sentinel_model::Timestamp;
+use sentinel_state::{Condition, Index, Put, TableError};
 
 use super::item::{Attributes, BODY, EXPIRES_AT, EXPIRES_MS, NONCE, PK, VERSION, ZBODY, columns, number, pack, text};
-use sentinel_state::Index;
 
 /// The expressions of one request with the names and values that they use, and no other: `DynamoDB` refuses
 /// unused ones.
@@ -100,7 +100,7 @@ fn attributes(
 ) -> Result<Vec<(&'static str, Option<AttributeValue>)>, TableError> {
     let (packed, value) = pack(body)?;
     let other = if packed == BODY { ZBODY } else { BODY };
-    let expires_ms = put.expires_at.map(|at| at.as_millisecond());
+    let expires_ms = put.expires_at.map(Timestamp::as_millisecond);
     // Rounded up: what has a moment left must not be deleted.
     let expires_at = expires_ms.map(|ms| ms.div_euclid(1_000) + i64::from(ms.rem_euclid(1_000) > 0));
     let mut all = vec![
@@ -122,7 +122,6 @@ fn attributes(
 
 #[cfg(test)]
 mod tests {
-    use sentinel_model::Timestamp;
     use sentinel_state::{IndexKey, Key};
     use serde_json::json;
 

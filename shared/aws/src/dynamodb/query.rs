@@ -150,26 +150,23 @@ fn condition(query: &Query) -> Result<Option<Expression>, TableError> {
     }
     let (pk, sk) = columns(query.index);
     let mut all = Expression::default();
-    let mut condition = format!("{} = {}", all.name(pk), all.value("pk", text(&query.pk)));
-    let mut add = |operator: &str, names: &[(&str, &str)]| {
-        let sk = all.name(sk);
-        let values: Vec<String> = names.iter().map(|(name, value)| all.value(name, text(*value))).collect();
-        condition.push_str(" AND ");
-        condition.push_str(&match operator {
-            "begins_with" => format!("begins_with({sk}, {})", values.join(", ")),
-            "BETWEEN" => format!("{sk} BETWEEN {}", values.join(" AND ")),
-            operator => format!("{sk} {operator} {}", values.join(", ")),
-        });
-    };
-    match &query.sk {
+    let partition = format!("{} = {}", all.name(pk), all.value("pk", text(&query.pk)));
+    let range = match &query.sk {
         _ if query.pk.is_empty() => return Ok(None),
         SkRange::Between(from, to) if from > to || to.is_empty() => return Ok(None),
-        SkRange::Between(from, to) if from.is_empty() => add("<=", &[("to", to)]),
-        SkRange::Between(from, to) => add("BETWEEN", &[("from", from), ("to", to)]),
-        SkRange::Prefix(prefix) if !prefix.is_empty() => add("begins_with", &[("prefix", prefix)]),
-        SkRange::All | SkRange::Prefix(_) => {}
-    }
-    all.condition = Some(condition);
+        SkRange::Between(from, to) if from.is_empty() => {
+            Some(format!("{} <= {}", all.name(sk), all.value("to", text(to))))
+        }
+        SkRange::Between(from, to) => {
+            let (from, to) = (all.value("from", text(from)), all.value("to", text(to)));
+            Some(format!("{} BETWEEN {from} AND {to}", all.name(sk)))
+        }
+        SkRange::Prefix(prefix) if !prefix.is_empty() => {
+            Some(format!("begins_with({}, {})", all.name(sk), all.value("prefix", text(prefix))))
+        }
+        SkRange::All | SkRange::Prefix(_) => None,
+    };
+    all.condition = Some(range.map_or_else(|| partition.clone(), |range| format!("{partition} AND {range}")));
     Ok(Some(all))
 }
 

@@ -88,10 +88,7 @@ impl DynamoTable {
             .set_return_values_on_condition_check_failure(on_failure);
         let mut attempts = Attempts::default();
         loop {
-            let error = match request.clone().send().await {
-                Ok(_) => return Ok(true),
-                Err(e) => e,
-            };
+            let Err(error) = request.clone().send().await else { return Ok(true) };
             match error.as_service_error() {
                 Some(UpdateItemError::ConditionalCheckFailedException(e)) => {
                     let stored = e.item().and_then(|item| item.get(NONCE)).and_then(|nonce| nonce.as_b().ok());
@@ -119,10 +116,8 @@ impl DynamoTable {
         let mut attempts = Attempts::default();
         loop {
             let sent = Sent::default();
-            let error = match request.clone().customize().interceptor(sent.clone()).send().await {
-                Ok(_) => return Ok(true),
-                Err(e) => e,
-            };
+            let answer = request.clone().customize().interceptor(sent.clone()).send().await;
+            let Err(error) = answer else { return Ok(true) };
             match error.as_service_error() {
                 Some(DeleteItemError::ConditionalCheckFailedException(e)) => {
                     if sent.count() > 1 && e.item().is_none() {
@@ -161,10 +156,7 @@ impl DynamoTable {
         let request = self.client.transact_write_items().set_transact_items(Some(items)).client_request_token(token);
         let mut attempts = Attempts::default();
         loop {
-            let error = match request.clone().send().await {
-                Ok(_) => return Ok(()),
-                Err(e) => e,
-            };
+            let Err(error) = request.clone().send().await else { return Ok(()) };
             match verdict(&error, &positions) {
                 Verdict::Conditions(failed) => return Err(TableError::ConditionFailed(failed)),
                 Verdict::Again if attempts.again().await => {}
