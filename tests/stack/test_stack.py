@@ -39,13 +39,14 @@ def main() -> None:
             pipeline.hide_for(HIDDEN_SECONDS, ("IngestBusQueue", "IngestObjectsQueue"))
             emulator.trail("switch", {"on": True})
             the_api_asks_for_a_token(pipeline)
-            poison_is_set_aside_alone(pipeline)
             watched = observe_changes_nothing(pipeline)
+            # The queues are empty now: unlike AWS the emulator ends functions at work when their settings change.
             pipeline.update(Mode="automatic")
+            strangers = poison_is_set_aside_alone(pipeline)
             contained = automatic_takes_exactly_the_used_key(pipeline)
             undo_gives_the_key_back(pipeline, contained[0])
             posted = posted_logs_only_ask(pipeline)
-            repetition_changes_nothing(pipeline, [*watched, *contained, posted])
+            repetition_changes_nothing(pipeline, [*watched, *contained, posted, *strangers])
             each_function_needs_its_policy(pipeline)
             only_poison_is_dead(pipeline)
         finally:
@@ -76,7 +77,7 @@ def the_api_asks_for_a_token(pipeline: Pipeline) -> None:
     check(status == 401, "the first password is over", (status, told))
 
 
-def poison_is_set_aside_alone(pipeline: Pipeline) -> None:
+def poison_is_set_aside_alone(pipeline: Pipeline) -> list[Intruder]:
     """Sends batches of good messages around a malformed one; the good ones must come out. The dead are counted at the end."""
     step("malformed messages")
     chance = random.Random(SEED)
@@ -89,6 +90,7 @@ def poison_is_set_aside_alone(pipeline: Pipeline) -> None:
     for who in people:
         wait(f"the alert about {who.name}", lambda arn=who.arn: pipeline.alerts_of(arn), 60)
     passed(f"no other message of a malformed one's batch is lost ({len(people)} of {len(people)} alerts)")
+    return people
 
 
 def _stranger(name: str) -> Intruder:
@@ -187,8 +189,8 @@ def repetition_changes_nothing(pipeline: Pipeline, attacked: list[Intruder]) -> 
     before, iam = pipeline.results(), snapshot(emulator)
     principals = {a["principal"] for a in before["alerts"].values()}
     check(not any(pipeline.role("Respond").rsplit("/", 1)[-1] in p for p in principals), "none of them made an alert", principals)
-    same(sorted(r["access_key_id"] for r in before["responses"].values() if r["state"] in ("contained", "undone", "observed")),
-         sorted(who.used for who in attacked), "none of them started a response")
+    same(sorted(r["access_key_id"] for r in before["responses"].values()), sorted(who.used for who in attacked),
+         "none of them started a response")
     files = {tag: _stored(pipeline, tag) for tag in ("eve", "oscar")}
     check(all(files.values()), "the trail files are still there", files)
     for turn in range(2):
@@ -234,9 +236,10 @@ def each_function_needs_its_policy(pipeline: Pipeline) -> None:
     step("one used action less for every function")
     emulator = pipeline.emulator
     wanted = {
-        "IngestBus": "sqs:SendMessage", "IngestObjects": "s3:GetObject", "Detect": "sqs:SendMessage",
-        "Enrich": _most_used(pipeline, "Enrich"), "Respond": _most_used(pipeline, "Respond"),
-        "Dashboard": _most_used(pipeline, "Dashboard"), "Watch": _most_used(pipeline, "Watch"),
+        "IngestBus": "sqs:SendMessage",
+        "IngestObjects": _most_used(pipeline, "IngestObjects", "s3:GetObject"),
+        "Detect": "sqs:SendMessage",
+        **{f: _most_used(pipeline, f, "dynamodb:") for f in ("Enrich", "Respond", "Dashboard", "Watch")},
     }
     live, filed = make_intruder(emulator, "peggy"), make_intruder(emulator, "victor")
     before = {f: pipeline.calls(f).get(a, {}).get("denied", 0) for f, a in wanted.items()}
@@ -258,11 +261,12 @@ def each_function_needs_its_policy(pipeline: Pipeline) -> None:
         passed(f"with all actions back nothing was lost: {who.name}'s key is contained")
 
 
-def _most_used(pipeline: Pipeline, function: str) -> str:
-    """The action of the table that a function called most, among those its policy names."""
+def _most_used(pipeline: Pipeline, function: str, prefix: str) -> str:
+    """The action of a kind that a function called most, among those its policy names."""
     allowed = named(pipeline.emulator, pipeline.role(function))
-    used = {a: c["count"] for a, c in pipeline.calls(function).items() if a.startswith("dynamodb:") and a in allowed}
-    check(bool(used), f"{function} used its table", pipeline.calls(function))
+    used = {a: c["count"] for a, c in pipeline.calls(function).items() if a.startswith(prefix) and a in allowed}
+    if not used:
+        raise checks.CheckFailed(f"NOT: {function} called {prefix}*: {sorted(pipeline.calls(function))}")
     return max(used, key=lambda a: used[a])
 
 
