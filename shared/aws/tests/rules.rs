@@ -1,5 +1,7 @@
 //! Operators' rules in a bucket of the emulator, kept in force by detect's keeper.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may panic")]
+
 mod common;
 
 use std::sync::Arc;

@@ -171,7 +171,7 @@ fn line(
     let mut directives = Vec::new();
     for (name, metric) in metrics {
         let Some(value) = metric.take(timestamp) else { continue };
-        let unit = units.get(name).map_or("None", unit);
+        let unit = units.get(name).copied().map_or("None", unit);
         directives.push(json!({ "Name": name, "Unit": unit }));
         told.insert(name.clone(), value);
     }
@@ -185,7 +185,7 @@ fn line(
 }
 
 /// CloudWatch's name of a unit (API reference, `MetricDatum`).
-fn unit(unit: &Unit) -> &'static str {
+fn unit(unit: Unit) -> &'static str {
     match unit {
         Unit::Count => "Count",
         Unit::Percent => "Percent",

@@ -3,6 +3,8 @@
 //! The process is this test binary itself, started again with [`the_function`] as its only test: what Lambda runs
 //! is a process that asks for invocations, and only a process can be started with an environment of its own.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may panic")]
+
 use std::{
     process::{Command, ExitCode, Output, Stdio},
     sync::Arc,
@@ -145,7 +147,7 @@ impl Function {
         let id = format!("request-{}", self.count);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         self.events.send((id.clone(), event, u64::try_from((now + time).as_millis()).unwrap())).unwrap();
-        let answer = tokio::time::timeout(Duration::from_secs(60), self.told.recv()).await.expect("no answer");
+        let answer = tokio::time::timeout(Duration::from_mins(1), self.told.recv()).await.expect("no answer");
         let (answered, how, value) = answer.unwrap();
         assert_eq!(answered, id);
         (how, value)
