@@ -18,7 +18,7 @@ use sentinel_durable::{
 use sentinel_embedded::Database;
 use sentinel_enrich::{Enrich, IndicatorList, OwnActions, OwnActionsError, Sources};
 use sentinel_ingest::Ingest;
-use sentinel_model::Member;
+use sentinel_model::{Member, OwnRoles};
 use sentinel_respond::{
     Config as RespondSettings, Playbooks, Ports, Protected, Respond,
     iam::{ElsewhereIam, Iam, SimulatedIam, UnconnectedIam},
@@ -81,6 +81,7 @@ impl Pipeline {
         let users = Users::new(table.clone());
         let alerts = Alerts::new(table.clone());
 
+        let own_roles: OwnRoles = config.respond.own_role.iter().collect();
         let ingest = Arc::new(Ingest::new(archive.clone(), database.search(), database.queue(), Arc::clone(&clock)));
 
         let rule_options =
@@ -92,7 +93,7 @@ impl Pipeline {
             Arc::clone(&rules),
             scorer,
             database.queue(),
-            DetectSettings { own_role: config.respond.own_role.clone() },
+            DetectSettings { own_roles: own_roles.clone() },
         ));
 
         let mut list = IndicatorList::default();
@@ -102,7 +103,6 @@ impl Pipeline {
                 tracing::warn!(%line, "indicator left out");
             }
         }
-        let own_roles: Vec<String> = config.respond.own_role.iter().cloned().collect();
         let own = Arc::new(Own(OwnActivity::new(responses.clone(), own_roles.clone())));
         let enrich = Arc::new(Enrich::new(
             sentinel_enrich::Ports {
@@ -112,10 +112,7 @@ impl Pipeline {
                 clock: Arc::clone(&clock),
                 own,
             },
-            sentinel_enrich::Settings {
-                own_roles: own_roles.iter().cloned().collect(),
-                sources: Sources(vec![Arc::new(list)]),
-            },
+            sentinel_enrich::Settings { own_roles: own_roles.clone(), sources: Sources(vec![Arc::new(list)]) },
         ));
 
         let simulated = matches!(account, Account::Simulated)

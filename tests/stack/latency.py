@@ -46,8 +46,8 @@ def one(pipeline: Pipeline, name: str) -> dict[str, float]:
     pipeline.settle(calm=0.5)
     emulator.trail("timeline")
     emulator.trail("switch", {"on": True, "timeline": True})
-    roles = {pipeline.role(f) for f in FUNCTIONS if f not in ("Dashboard", "Watch")}
-    enrich, respond = pipeline.role("Enrich"), pipeline.role("Respond")
+    roles = {pipeline.role(f) for f in FUNCTIONS if f not in ("Dashboard", "Watch")} | {pipeline.own_role()}
+    enrich, own = pipeline.role("Enrich"), pipeline.own_role()
     pids = emulator.bootstraps()
     used, started = cpu(pids), time.time()
     emulator.client("iam", who.keys[0]).attach_user_policy(UserName=who.victim, PolicyArn=ADMINISTRATOR)
@@ -59,7 +59,7 @@ def one(pipeline: Pipeline, name: str) -> dict[str, float]:
 
     def contained() -> dict[str, Any] | None:
         calls.extend(emulator.trail("timeline")["calls"])
-        return found(respond, "iam:UpdateAccessKey", alert=False)
+        return found(own, "iam:UpdateAccessKey", alert=False)
 
     end = checks.wait(f"{name} is contained", contained, 60, 0.05)
     wrote = ("dynamodb:TransactWriteItems", "dynamodb:UpdateItem", "dynamodb:PutItem")

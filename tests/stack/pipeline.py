@@ -56,6 +56,10 @@ class Pipeline:
         """ARN of a function's role."""
         return self.stack.outputs[f"{function}RoleArn"]
 
+    def own_role(self) -> str:
+        """ARN of the role under which containment acts."""
+        return f"arn:aws:iam::{ACCOUNT}:role/{self.stack.physical('ContainmentRole')}"
+
     # ---- in ----
 
     def put_file(self, records: list[dict[str, Any]], tag: str) -> None:

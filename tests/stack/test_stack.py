@@ -184,11 +184,12 @@ def repetition_changes_nothing(pipeline: Pipeline, attacked: list[Intruder]) -> 
     emulator, chance = pipeline.emulator, random.Random(SEED + 3)
     pipeline.settle()
     records = emulator.trail("events")["records"]
-    own = [r for r in records if r["eventName"] == "UpdateAccessKey" and _by(r, pipeline.role("Respond"))]
+    own = [r for r in records if r["eventName"] == "UpdateAccessKey" and _by(r, pipeline.own_role())]
     check(len(own) >= 3, f"{len(own)} events of our own actions came by the bus", own)
     before, iam = pipeline.results(), snapshot(emulator)
     principals = {a["principal"] for a in before["alerts"].values()}
-    check(not any(pipeline.role("Respond").rsplit("/", 1)[-1] in p for p in principals), "none of them made an alert", principals)
+    ours = [pipeline.own_role().rsplit("/", 1)[-1], *(pipeline.role(f).rsplit("/", 1)[-1] for f in FUNCTIONS)]
+    check(not [p for p in principals if any(name in p for name in ours)], "neither they nor our functions' calls made an alert", principals)
     same(sorted(r["access_key_id"] for r in before["responses"].values()), sorted(who.used for who in attacked),
          "none of them started a response")
     files = {tag: _stored(pipeline, tag) for tag in ("eve", "oscar")}

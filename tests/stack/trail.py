@@ -26,7 +26,10 @@ DATA_ACTIONS = frozenset(
         "s3:AbortMultipartUpload", "sns:Publish", "lambda:InvokeFunction", "events:PutEvents",
     }
 )
-READING = ("Get", "List", "Describe", "Lookup", "Head", "BatchGet", "Query", "Scan", "Select", "Simulate", "Validate", "Decrypt")
+READING = (
+    "AssumeRole", "Get", "List", "Describe", "Lookup", "Head", "BatchGet", "Query", "Scan", "Select", "Simulate", "Validate", "Decrypt",
+    "GenerateDataKey",
+)
 # What a refused signature or key answers: CloudTrail knows no principal then and records nothing.
 UNAUTHENTICATED = frozenset(
     {

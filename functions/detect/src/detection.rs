@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use sentinel_model::{
-    Attack, Detection, Event, EventRef, Level, Member, RuleRef, Window,
+    Attack, Detection, Event, EventRef, Level, Member, OwnRoles, RuleRef, Window,
     alert::{self, DEFAULT_WINDOW_MINUTES, Matched, MatchedRule},
     provenance,
 };
@@ -28,8 +28,8 @@ const MAX_CALLS_TOLD: usize = 5;
 /// What detecting needs to know beside the rules.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
-    /// ARN of the role that our own responses act under.
-    pub own_role: Option<String>,
+    /// The roles that our own responses act under.
+    pub own_roles: OwnRoles,
 }
 
 impl RuleSet {
@@ -98,7 +98,7 @@ impl<'a> Builder<'a> {
             let rule = || (meta.reference.clone(), meta.attack.clone(), self.rules.why(*index).to_owned());
             self.entry(event, &meta.reference.id, meta.window_minutes, rule).member(event, None);
         }
-        if is_own_activity(event, self.config.own_role.as_deref()) {
+        if is_own_activity(event, &self.config.own_roles) {
             self.entry(event, OWN_ROLE_RULE, DEFAULT_WINDOW_MINUTES, own_role_rule).member(event, None);
         }
     }
@@ -246,8 +246,8 @@ fn own_role_rule() -> (RuleRef, Attack, String) {
 
 /// Whether an event was issued by our own role. Reading counts too: respond records what it reads, and what it
 /// did not record is somebody else's doing.
-fn is_own_activity(event: &Event, own_role: Option<&str>) -> bool {
-    own_role.is_some() && event.principal.role.as_deref() == own_role
+fn is_own_activity(event: &Event, own_roles: &OwnRoles) -> bool {
+    event.principal.role.as_deref().is_some_and(|role| own_roles.contains(role))
 }
 
 #[cfg(test)]
@@ -327,7 +327,7 @@ mod tests {
             let mut event = event("e1", "2026-03-02T09:15:00Z", "UpdateAccessKey");
             event.principal.role = Some(String::from(role));
             change(&mut event);
-            let mut builder = Builder::new(&set, Config { own_role: Some(String::from(role)) });
+            let mut builder = Builder::new(&set, Config { own_roles: [role].into_iter().collect() });
             builder.add(&event, &[]);
             builder.finish()
         };

@@ -20,7 +20,7 @@ use sentinel_durable::{
     worker::Handler,
 };
 use sentinel_model::{
-    Detection, Level,
+    Detection, Level, OwnRoles,
     incident::AlertBrief,
     message::{AlertRaised, DetectionBatch},
 };
@@ -64,8 +64,8 @@ pub struct Ports {
 /// What an operator sets.
 #[derive(Clone, Default)]
 pub struct Settings {
-    /// ARNs of respond's own roles.
-    pub own_roles: BTreeSet<String>,
+    /// Respond's own roles.
+    pub own_roles: OwnRoles,
     /// Sources of threat intelligence.
     pub sources: Sources,
 }

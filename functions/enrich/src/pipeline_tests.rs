@@ -50,7 +50,7 @@ fn world_with(own: Arc<dyn OwnActions>, sources: Sources) -> World {
     let table =
         Arc::new(Failing { inner: db.table(), left: AtomicI64::new(i64::MAX), after_write: AtomicBool::new(false) });
     let ports = Ports { table: table.clone(), queue: db.queue(), search: db.search(), clock, own };
-    let settings = Settings { own_roles: [OWN_ROLE.to_owned()].into(), sources };
+    let settings = Settings { own_roles: [OWN_ROLE].into_iter().collect(), sources };
     World { enrich: Enrich::new(ports, settings), db, table }
 }
 

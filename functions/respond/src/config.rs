@@ -1,7 +1,7 @@
 //! What an operator decides about responses; built by whoever wires the process, never read from the
 //! environment here.
 
-use sentinel_model::response::Mode;
+use sentinel_model::{OwnRoles, response::Mode};
 
 use crate::iam::Iam;
 
@@ -12,8 +12,8 @@ pub struct Config {
     pub mode: Mode,
     /// Who is never acted on.
     pub protected: Protected,
-    /// ARNs of the roles under which the product itself calls AWS.
-    pub own_roles: Vec<String>,
+    /// The roles under which the product itself calls IAM.
+    pub own_roles: OwnRoles,
     /// Most automatic actions an hour (of the UTC clock) and account; above it a person is asked.
     pub hourly_cap: u32,
     /// How long a question waits for an answer, in seconds.
@@ -31,7 +31,7 @@ impl Default for Config {
         Self {
             mode: Mode::Observe,
             protected: Protected::default(),
-            own_roles: Vec::new(),
+            own_roles: OwnRoles::default(),
             hourly_cap: 10,
             approval_seconds: 24 * 3600,
             propagation_seconds: 10,
@@ -126,7 +126,7 @@ mod tests {
             let error = config.check(&RealIam).unwrap_err().to_string();
             assert!(error.contains("own_role") && error.contains(mode.as_str()), "{error}");
             config.check(&ElsewhereIam).unwrap();
-            config.own_roles = vec!["arn:aws:iam::123456789012:role/CloudSentinelRespond".into()];
+            config.own_roles = ["arn:aws:iam::123456789012:role/CloudSentinelRespond"].into_iter().collect();
             config.check(&RealIam).unwrap();
         }
         Config::default().check(&RealIam).unwrap();

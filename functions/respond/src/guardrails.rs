@@ -5,7 +5,7 @@
 
 use sentinel_model::alert::{AttestedUse, KeyUse};
 use sentinel_model::provenance::{Channel, Provenance};
-use sentinel_model::{Alert, Principal, PrincipalKind, time};
+use sentinel_model::{Alert, OwnRoles, Principal, PrincipalKind, time};
 
 use crate::config::Protected;
 use crate::iam::{IamError, KeyOwner};
@@ -30,7 +30,7 @@ pub struct Facts<'a> {
     /// Who is never acted on.
     pub protected: &'a Protected,
     /// Our own roles.
-    pub own_roles: &'a [String],
+    pub own_roles: &'a OwnRoles,
     /// Whether the kill switch is on.
     pub kill_switch: bool,
     /// Whether the operator wants to be asked always.
@@ -103,10 +103,10 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
 }
 
 /// Why a principal is never acted on, whatever the key: our own roles, service-linked roles, services, root.
-pub fn principal_refusals(principal: &Principal, own_roles: &[String]) -> Vec<String> {
+pub fn principal_refusals(principal: &Principal, own_roles: &OwnRoles) -> Vec<String> {
     let mut reasons = Vec::new();
     let role = principal.role.as_deref();
-    if own_roles.iter().any(|own| *own == principal.id || Some(own.as_str()) == role) {
+    if own_roles.contains(&principal.id) || role.is_some_and(|role| own_roles.contains(role)) {
         reasons.push("The principal is our own role: it is never acted on.".to_owned());
     }
     let linked = |arn: &str| arn.contains(":role/aws-service-role/") || arn.contains("/AWSServiceRoleFor");

@@ -1,7 +1,7 @@
 //! IAM of the own account and of member accounts, behind respond's [`Iam`] port; and who the caller is.
 //!
-//! The own account is called with the process's credentials, another one with those of a role of an agreed
-//! name there. Calls of IAM are never tried again here: respond records each attempt before it is made, by
+//! The own account is called with the process's credentials or, in a deployed stack, with a role that does
+//! nothing else; another one with a role of an agreed name there. Calls of IAM are never tried again here: respond records each attempt before it is made, by
 //! which the event it causes is known as ours, so every request must be one that respond asked for.
 
 use std::collections::{BTreeMap, HashMap};
@@ -27,8 +27,8 @@ pub use caller::{Caller, CallerError, caller};
 pub const READ: &[&str] = &[LAST_USED, GET_USER, TAGS, KEYS];
 /// IAM actions of the calls that change something.
 pub const WRITE: &[&str] = &[UPDATE];
-/// IAM actions of reaching member accounts.
-pub const MEMBERS: &[&str] = &[ASSUME];
+/// IAM actions of taking on the role that an account is called with.
+pub const ROLES: &[&str] = &[ASSUME];
 /// All IAM actions of this module. (`sts:GetCallerIdentity`, which [`caller()`] calls, needs no permission.)
 pub const ACTIONS: &[&str] = &[LAST_USED, GET_USER, TAGS, KEYS, UPDATE, ASSUME];
 
@@ -39,9 +39,9 @@ const KEYS: &str = "iam:ListAccessKeys";
 const UPDATE: &str = "iam:UpdateAccessKey";
 const ASSUME: &str = "sts:AssumeRole";
 
-/// Name of our sessions in member accounts, as their CloudTrail shows it.
+/// Name of our sessions, as CloudTrail shows it.
 const SESSION: &str = "CloudSentinel";
-/// How long a session in a member account lasts: the least that STS grants.
+/// How long a session lasts: the least that STS grants.
 const SESSION_SECONDS: i32 = 900;
 /// Seconds before its end at which a session is not used any more.
 const SESSION_MARGIN: i64 = 60;
@@ -66,6 +66,7 @@ impl MemberRole {
 pub struct AwsIam {
     account: String,
     partition: &'static str,
+    own_role: Option<String>,
     own: Client,
     sts: aws_sdk_sts::Client,
     member: Option<MemberRole>,
@@ -73,7 +74,7 @@ pub struct AwsIam {
     sessions: Mutex<HashMap<String, Session>>,
 }
 
-/// A client with the credentials of a member account.
+/// A client with the credentials of an assumed role.
 struct Session {
     client: Client,
     until: Timestamp,
@@ -104,6 +105,7 @@ impl AwsIam {
         Self {
             account,
             partition: partition(iam.region().map_or("", AsRef::as_ref)),
+            own_role: None,
             own: Client::from_conf(iam),
             sts: aws_sdk_sts::Client::from_conf(sts),
             member,
@@ -112,19 +114,32 @@ impl AwsIam {
         }
     }
 
-    /// The role that our calls in an account other than the own are made with.
-    pub fn member_role_arn(&self, account: &str) -> Option<String> {
+    /// Calls the own account with the role of this ARN, where there is one, instead of the process's own
+    /// credentials. What happens under a role that only containment uses is ours or an intruder's, never plumbing.
+    #[must_use]
+    pub fn under(mut self, own_role: Option<String>) -> Self {
+        self.own_role = own_role;
+        self
+    }
+
+    /// The role that our calls in an account are made with; `None` where they are made with the process's own
+    /// credentials, or not at all.
+    pub fn role_arn(&self, account: &str) -> Option<String> {
+        if account == self.account {
+            return self.own_role.clone();
+        }
         let role = self.member.as_ref()?;
         Some(format!("arn:{}:iam::{account}:role/{}", self.partition, role.name.trim_start_matches('/')))
     }
 
     /// The client of an account.
     async fn client(&self, account: &str) -> Result<Client, IamError> {
-        if account == self.account {
+        let is_own = account == self.account;
+        if is_own && self.own_role.is_none() {
             return Ok(self.own.clone());
         }
         let not_connected = || IamError::NotConnected(account.to_owned());
-        let arn = self.member_role_arn(account).ok_or_else(not_connected)?;
+        let arn = self.role_arn(account).ok_or_else(not_connected)?;
         if !(account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit())) {
             return Err(not_connected());
         }
@@ -134,7 +149,7 @@ impl AwsIam {
         if let Some(session) = sessions.get(account).filter(|s| now < s.until) {
             return Ok(session.client.clone());
         }
-        let external_id = self.member.as_ref().and_then(|m| m.external_id.clone());
+        let external_id = self.member.as_ref().filter(|_| !is_own).and_then(|m| m.external_id.clone());
         let request = self.sts.assume_role().role_arn(&arn).role_session_name(SESSION);
         let request = request.duration_seconds(SESSION_SECONDS).set_external_id(external_id);
         let answer = request.send().await.map_err(|e| match failure(ASSUME, &e) {
@@ -153,7 +168,7 @@ impl AwsIam {
             given.secret_access_key,
             Some(given.session_token),
             None,
-            "AssumeRole of a member account",
+            "AssumeRole",
         );
         let ends = Timestamp::from_second(given.expiration.secs()).unwrap_or(now);
         let config = self.own.config().to_builder().credentials_provider(credentials).build();

@@ -69,6 +69,10 @@ async fn a_member_account_is_reached_through_its_role() {
     // As seen from another account, this one is a member.
     let iam = AwsIam::new(&config, "999988887777", Some(MemberRole::named(&name)), Arc::new(SystemClock));
     check(&iam, &fixture, || tokio::time::sleep(Duration::from_millis(50))).await.unwrap();
+    // As a deployed stack does in its own account.
+    let own = AwsIam::new(&config, account, None, Arc::new(SystemClock));
+    let own = own.under(Some(format!("arn:aws:iam::{account}:role/{name}")));
+    assert!(own.key_owner(account, &fixture.first_key).await.unwrap().is_some());
     let without = AwsIam::new(&config, "999988887777", None, Arc::new(SystemClock));
     let refused = without.key_owner(account, &fixture.first_key).await.unwrap_err();
     assert_eq!(refused, IamError::NotConnected(account.clone()));

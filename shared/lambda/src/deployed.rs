@@ -11,6 +11,7 @@ use sentinel_aws::{
     sqs::{Queues, SqsQueue},
 };
 use sentinel_durable::Stage;
+use sentinel_model::OwnRoles;
 use sentinel_search::{KeySearch, SearchError, SearchIndex};
 use sentinel_state::{Table, alerts::Alerts};
 
@@ -27,6 +28,13 @@ pub struct Deployed {
     pub queues: Queues,
     /// Where OpenSearch is, if it is part of the deployment (`SENTINEL_OPENSEARCH_ENDPOINT`).
     pub search_endpoint: Option<String>,
+}
+
+/// The roles that our own calls of IAM are made with: `SENTINEL_OWN_ROLE` (an ARN) in the own account, and
+/// `SENTINEL_MEMBER_ROLE` (a name) in every other one.
+pub fn own_roles(e: &Reader<'_>) -> OwnRoles {
+    let own: OwnRoles = e.optional_arn("SENTINEL_OWN_ROLE").into_iter().collect();
+    own.and_in_members(e.optional("SENTINEL_MEMBER_ROLE").as_deref())
 }
 
 impl Deployed {
@@ -96,6 +104,16 @@ mod tests {
         assert_eq!(deployed.queues.queues[&Stage::Enrich], "https://sqs.example.com/1/enrich");
         assert_eq!(deployed.queues.dead[&Stage::Enrich], "https://sqs.example.com/1/enrich-dead");
         assert_eq!((deployed.queues.queues.len(), deployed.search_endpoint), (1, None));
+    }
+
+    #[test]
+    fn own_roles_are_one_here_and_one_in_every_other_account() {
+        let settings =
+            [("SENTINEL_OWN_ROLE", "arn:aws:iam::123456789012:role/contain"), ("SENTINEL_MEMBER_ROLE", "Member")];
+        let own = Env::of(&settings).read(own_roles).unwrap();
+        assert!(own.contains("arn:aws:iam::123456789012:role/contain"));
+        assert!(own.contains("arn:aws:iam::444455556666:role/Member"));
+        assert!(Env::of(&[]).read(own_roles).unwrap().is_empty());
     }
 
     #[test]

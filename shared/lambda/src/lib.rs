@@ -13,7 +13,7 @@ mod intake;
 mod serve;
 mod start;
 
-pub use deployed::Deployed;
+pub use deployed::{Deployed, own_roles};
 pub use emf::Emf;
 pub use env::{Env, EnvError, Reader};
 pub use intake::Intake;

@@ -1,7 +1,7 @@
 //! What the dashboard function is told by its environment.
 
 use sentinel_durable::Stage;
-use sentinel_lambda::{Deployed, Reader};
+use sentinel_lambda::{Deployed, Reader, own_roles};
 use sentinel_model::response::Mode;
 use sentinel_respond::{Config as Settings, Protected};
 
@@ -32,7 +32,7 @@ impl Config {
                     break_glass: e.list("SENTINEL_BREAK_GLASS"),
                     ..Protected::default()
                 },
-                own_roles: e.optional_arn("SENTINEL_OWN_ROLE").into_iter().collect(),
+                own_roles: own_roles(e),
                 hourly_cap: e.number("SENTINEL_HOURLY_CAP", defaults.hourly_cap),
                 ..defaults
             },

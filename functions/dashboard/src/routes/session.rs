@@ -52,7 +52,8 @@ async fn open(app: &Dashboard, user: &User) -> Result<Json<Session>, ApiError> {
     let now = app.clock.now();
     let expires_at = time::plus_seconds(now, token::SESSION_SECONDS);
     let token =
-        token::issue(app.signing.as_ref(), token::Kind::Session, &user.username, user.session_epoch, now, expires_at).await?;
+        token::issue(app.signing.as_ref(), token::Kind::Session, &user.username, user.session_epoch, now, expires_at)
+            .await?;
     Ok(Json(Session { token, expires_at, user: user.into() }))
 }
 

@@ -1,7 +1,8 @@
 //! What the detect function is told by its environment.
 
 use sentinel_durable::Stage;
-use sentinel_lambda::{Deployed, Reader};
+use sentinel_lambda::{Deployed, Reader, own_roles};
+use sentinel_model::OwnRoles;
 
 /// Settings of the detect function.
 pub(crate) struct Config {
@@ -12,8 +13,8 @@ pub(crate) struct Config {
     pub(crate) default_rules: bool,
     /// Whether models score events.
     pub(crate) models: bool,
-    /// ARN of the role that respond acts with.
-    pub(crate) own_role: Option<String>,
+    /// The roles that respond acts with.
+    pub(crate) own_roles: OwnRoles,
 }
 
 /// A prefix of a bucket.
@@ -37,7 +38,7 @@ impl Config {
             rules: bucket.map(|bucket| RulesAt { bucket, prefix }),
             default_rules,
             models,
-            own_role: e.optional_arn("SENTINEL_OWN_ROLE"),
+            own_roles: own_roles(e),
         }
     }
 }
@@ -62,7 +63,7 @@ mod tests {
     #[test]
     fn our_rules_and_models_are_on_unless_told_otherwise() {
         let plain = with(&[]).unwrap();
-        assert!(plain.default_rules && plain.models && plain.rules.is_none() && plain.own_role.is_none());
+        assert!(plain.default_rules && plain.models && plain.rules.is_none() && plain.own_roles.is_empty());
         let full = with(&[
             ("SENTINEL_RULES_BUCKET", "rules"),
             ("SENTINEL_DEFAULT_RULES", "false"),
@@ -71,7 +72,7 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(full.rules, Some(RulesAt { bucket: "rules".into(), prefix: "rules/".into() }));
-        assert!(!full.default_rules && !full.models && full.own_role.is_some());
+        assert!(!full.default_rules && !full.models && !full.own_roles.is_empty());
     }
 
     #[test]

@@ -43,7 +43,7 @@ async fn run() -> Result<()> {
         Some(loading) => Some(scorer(loading.await?.context("loading the behaviour model")?, &start, &table)),
         None => None,
     };
-    let detect = Arc::new(Detect::new(rules, scorer, queue.clone(), Settings { own_role: config.own_role }));
+    let detect = Arc::new(Detect::new(rules, scorer, queue.clone(), Settings { own_roles: config.own_roles }));
     let handler: Arc<dyn Handler> = match keeper {
         Some(keeper) => Arc::new(Kept::new(keeper, detect)),
         None => detect,

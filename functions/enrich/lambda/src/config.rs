@@ -1,21 +1,19 @@
 //! What the enrich function is told by its environment.
 
 use sentinel_durable::Stage;
-use sentinel_lambda::{Deployed, Reader};
+use sentinel_lambda::{Deployed, Reader, own_roles};
+use sentinel_model::OwnRoles;
 
 /// Settings of the enrich function.
 pub(crate) struct Config {
     pub(crate) deployed: Deployed,
-    /// ARN of the role that respond acts with.
-    pub(crate) own_role: Option<String>,
+    /// The roles that respond acts with.
+    pub(crate) own_roles: OwnRoles,
 }
 
 impl Config {
     pub(crate) fn read(e: &Reader<'_>) -> Self {
-        Self {
-            deployed: Deployed::read(e, &[Stage::Enrich, Stage::Respond]),
-            own_role: e.optional_arn("SENTINEL_OWN_ROLE"),
-        }
+        Self { deployed: Deployed::read(e, &[Stage::Enrich, Stage::Respond]), own_roles: own_roles(e) }
     }
 }
 

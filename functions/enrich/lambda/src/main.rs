@@ -23,15 +23,14 @@ async fn run() -> Result<()> {
     let config = start.env.read(Config::read)?;
     let table = config.deployed.table(&start);
     let queue = Arc::new(config.deployed.queue(&start, None));
-    let own_roles: Vec<String> = config.own_role.iter().cloned().collect();
     let ports = Ports {
         table: table.clone(),
         queue: queue.clone(),
         search: config.deployed.search(&start, &table)?,
         clock: start.clock.clone(),
-        own: Arc::new(Own(OwnActivity::new(Responses::new(table), own_roles.clone()))),
+        own: Arc::new(Own(OwnActivity::new(Responses::new(table), config.own_roles.clone()))),
     };
-    let settings = Settings { own_roles: own_roles.into_iter().collect(), sources: Sources::default() };
+    let settings = Settings { own_roles: config.own_roles, sources: Sources::default() };
     serve_queue(start, Stage::Enrich, queue, Arc::new(Enrich::new(ports, settings))).await
 }
 

@@ -2,7 +2,7 @@
 
 use sentinel_aws::{connect::ScheduleNames, iam::MemberRole};
 use sentinel_durable::Stage;
-use sentinel_lambda::{Deployed, Reader};
+use sentinel_lambda::{Deployed, Reader, own_roles};
 use sentinel_model::response::Mode;
 use sentinel_respond::{Config as Settings, Protected};
 
@@ -11,6 +11,8 @@ pub(crate) struct Config {
     pub(crate) deployed: Deployed,
     /// The account it runs in.
     pub(crate) account: String,
+    /// ARN of the role that IAM is called with in that account; the function's own where there is none.
+    pub(crate) own_role: Option<String>,
     /// The role to assume in other accounts.
     pub(crate) member: Option<MemberRole>,
     pub(crate) settings: Settings,
@@ -43,6 +45,7 @@ impl Config {
         Self {
             deployed: Deployed::read(e, &[Stage::Respond]),
             account: e.account("SENTINEL_ACCOUNT"),
+            own_role,
             member: e.optional("SENTINEL_MEMBER_ROLE").map(|name| MemberRole { name, external_id }),
             settings: Settings {
                 mode,
@@ -51,7 +54,7 @@ impl Config {
                     break_glass: e.list("SENTINEL_BREAK_GLASS"),
                     ..Protected::default()
                 },
-                own_roles: own_role.into_iter().collect(),
+                own_roles: own_roles(e),
                 hourly_cap: e.number("SENTINEL_HOURLY_CAP", defaults.hourly_cap),
                 ..defaults
             },
@@ -72,6 +75,7 @@ mod tests {
 
     use super::*;
 
+    const OWN_ROLE: &str = "arn:aws:iam::123456789012:role/contain";
     const SHARED: [(&str, &str); 7] = [
         ("SENTINEL_TABLE", "sentinel"),
         ("SENTINEL_DATA_BUCKET", "data"),
@@ -99,7 +103,7 @@ mod tests {
         assert_eq!(refused.0, ["SENTINEL_MODE automatic needs SENTINEL_OWN_ROLE"]);
         let acts = with(&[
             ("SENTINEL_MODE", "automatic"),
-            ("SENTINEL_OWN_ROLE", "arn:aws:iam::123456789012:role/respond"),
+            ("SENTINEL_OWN_ROLE", OWN_ROLE),
             ("SENTINEL_PROTECTED", "arn:aws:iam::123456789012:user/ci, arn:aws:iam::123456789012:user/build"),
             ("SENTINEL_HOURLY_CAP", "3"),
             ("SENTINEL_MEMBER_ROLE", "CloudSentinelMember"),
@@ -108,7 +112,7 @@ mod tests {
         ])
         .unwrap();
         assert_eq!((acts.settings.mode, acts.settings.hourly_cap), (Mode::Automatic, 3));
-        assert_eq!((acts.settings.own_roles.len(), acts.settings.protected.principals.len()), (1, 2));
+        assert_eq!((acts.own_role.as_deref(), acts.settings.protected.principals.len()), (Some(OWN_ROLE), 2));
         assert_eq!(acts.member, Some(MemberRole::named("CloudSentinelMember")));
         assert!(acts.webhook.is_some_and(|w| w.secret.is_some()));
     }

@@ -25,8 +25,9 @@ async fn run() -> Result<()> {
     let table = config.deployed.table(&start);
     let queue = config.deployed.queue(&start, Some(table.clone()));
     let timer = connect::timer(&start.sdk, queue.clone(), table.clone(), Some(config.schedules));
+    let iam = AwsIam::new(&start.sdk, config.account, config.member, start.clock.clone());
     let ports = Ports {
-        iam: Arc::new(AwsIam::new(&start.sdk, config.account, config.member, start.clock.clone())),
+        iam: Arc::new(iam.under(config.own_role)),
         responses: Responses::new(table.clone()),
         alerts: Arc::new(Alerts::new(table.clone())),
         approvers: Arc::new(Users::new(table)),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use sentinel_model::OwnRoles;
 use sentinel_model::response::{Mode, ResponseState};
 use sentinel_state::users::Role;
 
@@ -174,7 +175,7 @@ async fn an_unknown_response_is_not_found() {
 fn recorder(world: &World) -> Respond {
     let mut ports = world.respond.ports.clone();
     ports.iam = Arc::new(ElsewhereIam);
-    let config = Config { own_roles: Vec::new(), ..world.respond.config().clone() };
+    let config = Config { own_roles: OwnRoles::default(), ..world.respond.config().clone() };
     Respond::new(ports, config, Playbooks::shipped().unwrap()).unwrap()
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
 use sentinel_model::response::{Mode, ResponseState};
-use sentinel_model::{Channel, PrincipalKind, Provenance};
+use sentinel_model::{Channel, OwnRoles, PrincipalKind, Provenance};
 
 use super::world::*;
 use crate::config::Protected;
@@ -18,7 +18,7 @@ fn owner() -> KeyOwner {
 }
 
 fn with_facts(found: &FoundAlert, change: impl FnOnce(&mut Facts<'_>)) -> Decision {
-    let (protected, roles) = (Protected::default(), vec![OUR_ROLE.to_owned()]);
+    let (protected, roles) = (Protected::default(), [OUR_ROLE].into_iter().collect::<OwnRoles>());
     let mut facts = Facts {
         alert: &found.alert,
         false_positive: false,
@@ -161,7 +161,7 @@ fn protected_and_break_glass_principals_and_tags_are_refused_and_say_so() {
     let decide_with = |protected: &Protected, tags: &[(&str, &str)]| {
         let tags = tags.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let found = alert("al-1");
-        let roles = Vec::new();
+        let roles = OwnRoles::default();
         decide(&Facts {
             alert: &found.alert,
             false_positive: false,

@@ -26,7 +26,7 @@ fn event(id: &str, at: Timestamp) -> Member {
 }
 
 fn activity(world: &World) -> OwnActivity {
-    OwnActivity::new(world.respond.responses().clone(), vec![OUR_ROLE.into()])
+    OwnActivity::new(world.respond.responses().clone(), [OUR_ROLE].into_iter().collect())
 }
 
 #[tokio::test]

@@ -244,7 +244,7 @@ pub(super) struct World {
 }
 
 pub(super) fn config(mode: Mode) -> Config {
-    Config { mode, own_roles: vec![OUR_ROLE.into()], ..Config::default() }
+    Config { mode, own_roles: [OUR_ROLE].into_iter().collect(), ..Config::default() }
 }
 
 impl World {

@@ -171,6 +171,10 @@ async fn a_member_account_s_session_is_kept_until_shortly_before_its_end() {
     }
     let arn = "arn:aws:iam::444455556666:role/security/Member".to_owned();
     assert_eq!(names.lock().unwrap()[0], (arn, Some("ours".into())));
+    let contain = "arn:aws:iam::111122223333:role/Contain";
+    let iam = iam.under(Some(contain.into()));
+    assert_eq!(iam.key_status(OWN, "bob", KEY).await, Ok(None));
+    assert_eq!(names.lock().unwrap().last(), Some(&(contain.to_owned(), None)), "the external id is the members'");
     let odd = iam.key_status("44445555666/x", "bob", KEY).await;
     assert!(matches!(odd, Err(IamError::NotConnected(_))), "an account is twelve digits: {odd:?}");
 }

@@ -5,7 +5,7 @@
 //! somebody who holds our role cannot hide a second change behind it.
 
 use sentinel_model::response::Response;
-use sentinel_model::{Member, Timestamp, time};
+use sentinel_model::{Member, OwnRoles, Timestamp, time};
 use serde::{Deserialize, Serialize};
 
 use super::{Responses, response_key, sortable};
@@ -93,12 +93,12 @@ impl Responses {
 #[derive(Clone)]
 pub struct OwnActivity {
     responses: Responses,
-    roles: Vec<String>,
+    roles: OwnRoles,
 }
 
 impl OwnActivity {
-    /// For calls made under these role ARNs.
-    pub fn new(responses: Responses, roles: Vec<String>) -> Self {
+    /// For calls made under these roles.
+    pub fn new(responses: Responses, roles: OwnRoles) -> Self {
         Self { responses, roles }
     }
 
