@@ -18,7 +18,7 @@ use crate::{
     opensearch::{Access, OpenSearch},
     rules::S3Rules,
     secrets::{self, Secret, SecretError, SecretSigningKeys},
-    sqs::{Queues, SqsQueue},
+    sqs::{PlainQueue, Queues, SqsQueue},
     timer::{ScheduledTimer, Schedules},
 };
 
@@ -36,6 +36,11 @@ pub fn table(sdk: &SdkConfig, name: &str, clock: Arc<dyn Clock>) -> DynamoTable 
 pub fn queue(sdk: &SdkConfig, queues: Queues, data_bucket: &str, table: Option<Arc<dyn Table>>) -> SqsQueue {
     let claims = Claims::new(aws_sdk_s3::Client::new(sdk), data_bucket);
     SqsQueue::new(aws_sdk_sqs::Client::new(sdk), queues, claims, table)
+}
+
+/// A queue that other services fill.
+pub fn plain_queue(sdk: &SdkConfig, url: &str) -> PlainQueue {
+    PlainQueue::new(aws_sdk_sqs::Client::new(sdk), url)
 }
 
 /// The archive in the data bucket.

@@ -89,6 +89,25 @@ enum MessageError {
     NoTable,
 }
 
+/// A queue that other services fill, for whoever has to put its messages off.
+#[derive(Debug, Clone)]
+pub struct PlainQueue {
+    client: Client,
+    url: String,
+}
+
+impl PlainQueue {
+    /// The queue with this URL.
+    pub fn new(client: Client, url: impl Into<String>) -> Self {
+        Self { client, url: url.into() }
+    }
+
+    /// Makes a received message visible again after `delay_seconds`. A stale receipt changes nothing.
+    pub async fn release(&self, receipt: &str, delay_seconds: u32) -> Result<(), QueueError> {
+        show(&self.client, &self.url, receipt, delay_seconds).await
+    }
+}
+
 /// Queues on SQS.
 #[derive(Clone)]
 pub struct SqsQueue {
@@ -163,14 +182,6 @@ impl SqsQueue {
         answer.messages.unwrap_or_default().into_iter().map(message).collect()
     }
 
-    /// Makes a message visible after a time; says nothing of one whose receipt is stale.
-    async fn show(&self, url: &str, receipt: &str, seconds: u32) -> Result<(), QueueError> {
-        let seconds = i32::try_from(seconds.min(MAX_VISIBILITY_SECONDS)).unwrap_or(0);
-        let call = self.client.change_message_visibility().queue_url(url).receipt_handle(receipt);
-        let changed = call.visibility_timeout(seconds).send().await;
-        unless_stale(changed.map(drop).map_err(|e| CallError::new(CONSUME[2], &e)))
-    }
-
     async fn counts(&self, url: &str) -> Result<Counts, QueueError> {
         use QueueAttributeName as Name;
         let answer = self
@@ -195,6 +206,14 @@ impl SqsQueue {
             hidden: count(Name::ApproximateNumberOfMessagesNotVisible)?,
         })
     }
+}
+
+/// Makes a message visible after a time; says nothing of one whose receipt is stale.
+async fn show(client: &Client, url: &str, receipt: &str, seconds: u32) -> Result<(), QueueError> {
+    let seconds = i32::try_from(seconds.min(MAX_VISIBILITY_SECONDS)).unwrap_or(0);
+    let call = client.change_message_visibility().queue_url(url).receipt_handle(receipt);
+    let changed = call.visibility_timeout(seconds).send().await;
+    unless_stale(changed.map(drop).map_err(|e| CallError::new(CONSUME[2], &e)))
 }
 
 /// Messages of one queue, by what they wait for.
@@ -290,7 +309,7 @@ impl Queue for SqsQueue {
     }
 
     async fn release(&self, stage: Stage, receipt: &str, delay_seconds: u32) -> Result<(), QueueError> {
-        self.show(self.url(stage)?, receipt, delay_seconds).await
+        show(&self.client, self.url(stage)?, receipt, delay_seconds).await
     }
 
     async fn depth(&self, stage: Stage) -> Result<QueueDepth, QueueError> {
@@ -319,7 +338,7 @@ impl Queue for SqsQueue {
         }
         let mut dead = Vec::with_capacity(seen.len());
         for mut message in seen.into_values() {
-            self.show(url, &message.receipt, 0).await?;
+            show(&self.client, url, &message.receipt, 0).await?;
             // Looks at it count as receives too, but it was received so often when it came here.
             message.receives = message.receives.min(MAX_RECEIVES);
             message.receipt.clear();

@@ -72,7 +72,7 @@ fn groups(messages: &[(usize, Message)]) -> Vec<Vec<usize>> {
 /// Handles a batch within `time` and says of each message, in order, how it went.
 pub(crate) async fn handle(
     batch: Vec<Message>,
-    intake: Option<(Stage, Arc<dyn Intake>)>,
+    intake: Arc<dyn Intake>,
     handler: Arc<dyn Handler>,
     time: Duration,
 ) -> Vec<Outcome> {
@@ -80,10 +80,7 @@ pub(crate) async fn handle(
     let mut outcomes: Vec<Outcome> =
         batch.iter().map(|_| Outcome::Retry("there was no time left to handle it".to_owned())).collect();
     let batch: Vec<(usize, Message)> = batch.into_iter().enumerate().collect();
-    let admitted = match intake {
-        Some((stage, intake)) => admit(batch, stage, &intake, cutoff, &mut outcomes).await,
-        None => batch,
-    };
+    let admitted = admit(batch, &intake, cutoff, &mut outcomes).await;
     handle_admitted(&admitted, &handler, cutoff, &mut outcomes).await;
     outcomes
 }
@@ -91,7 +88,6 @@ pub(crate) async fn handle(
 /// Opens what messages refer to, all at once; what remains to be handled comes back in order.
 async fn admit(
     batch: Vec<(usize, Message)>,
-    stage: Stage,
     intake: &Arc<dyn Intake>,
     cutoff: Instant,
     outcomes: &mut [Outcome],
@@ -99,7 +95,7 @@ async fn admit(
     let mut tasks = Tasks::new(cutoff);
     for (at, message) in batch {
         let intake = Arc::clone(intake);
-        tasks.spawn(at, async move { intake.admit(stage, message).await });
+        tasks.spawn(at, async move { intake.admit(message).await });
     }
     let mut admitted = Vec::new();
     while let Some((at, result)) = tasks.next().await {

@@ -102,8 +102,7 @@ struct Door;
 
 #[async_trait]
 impl Intake for Door {
-    async fn admit(&self, stage: Stage, mut message: Message) -> Result<Option<Message>, QueueError> {
-        assert_eq!(stage, Stage::Enrich);
+    async fn admit(&self, mut message: Message) -> Result<Option<Message>, QueueError> {
         match message.body.as_str() {
             "claim" => message.body = "opened".into(),
             "replaced" => return Ok(None),
@@ -115,16 +114,15 @@ impl Intake for Door {
         Ok(Some(message))
     }
 
-    async fn put_off(&self, _: Stage, _: &str, _: u32) -> Result<(), QueueError> {
+    async fn put_off(&self, _: &str, _: u32) -> Result<(), QueueError> {
         Ok(())
     }
 }
 
-async fn handled(batch: &[(&str, u32, &str)], door: bool) -> (Vec<Result<(), String>>, Vec<Vec<String>>) {
+async fn handled(batch: &[(&str, u32, &str)]) -> (Vec<Result<(), String>>, Vec<Vec<String>>) {
     let stub = Arc::new(Stub::default());
-    let intake = door.then(|| (Stage::Enrich, Arc::new(Door) as Arc<dyn Intake>));
     let messages = batch.iter().map(|(id, receives, body)| message_of(id, *receives, body)).collect();
-    let outcomes = handle(messages, intake, stub.clone(), Duration::from_millis(300)).await;
+    let outcomes = handle(messages, Arc::new(Door), stub.clone(), Duration::from_millis(300)).await;
     let told = outcomes
         .into_iter()
         .map(|outcome| match outcome {
@@ -137,14 +135,14 @@ async fn handled(batch: &[(&str, u32, &str)], door: bool) -> (Vec<Result<(), Str
 
 #[tokio::test]
 async fn new_messages_go_together_and_those_that_came_before_each_alone() {
-    let (told, calls) = handled(&[("a", 1, ""), ("b", 2, "fail"), ("c", 1, ""), ("d", 5, "")], false).await;
+    let (told, calls) = handled(&[("a", 1, ""), ("b", 2, "fail"), ("c", 1, ""), ("d", 5, "")]).await;
     assert_eq!(told, [Ok(()), Err("failed".into()), Ok(()), Ok(())]);
     assert_eq!(calls, [vec!["a", "c"], vec!["b"], vec!["d"]]);
 }
 
 #[tokio::test]
 async fn a_panic_costs_only_the_message_that_causes_it() {
-    let (told, calls) = handled(&[("a", 1, ""), ("b", 1, "panic"), ("c", 1, "")], false).await;
+    let (told, calls) = handled(&[("a", 1, ""), ("b", 1, "panic"), ("c", 1, "")]).await;
     assert!(told[0].is_ok() && told[2].is_ok(), "{told:?}");
     assert!(told[1].as_ref().unwrap_err().contains("panicked"), "{told:?}");
     assert_eq!(calls, [vec!["a"], vec!["a", "b", "c"], vec!["b"], vec!["c"]]);
@@ -152,26 +150,26 @@ async fn a_panic_costs_only_the_message_that_causes_it() {
 
 #[tokio::test]
 async fn what_takes_too_long_fails_and_what_came_before_by_itself_does_not_wait_for_it() {
-    let (told, _) = handled(&[("a", 2, "slow"), ("b", 2, ""), ("c", 1, "")], false).await;
+    let (told, _) = handled(&[("a", 2, "slow"), ("b", 2, ""), ("c", 1, "")]).await;
     assert!(told[0].as_ref().unwrap_err().contains("no time left"), "{told:?}");
     assert!(told[1].is_ok() && told[2].is_ok(), "{told:?}");
 }
 
 #[tokio::test]
 async fn too_few_answers_are_none() {
-    let (told, _) = handled(&[("a", 1, ""), ("b", 1, "silent")], false).await;
+    let (told, _) = handled(&[("a", 1, ""), ("b", 1, "silent")]).await;
     assert!(told.iter().all(|t| t.as_ref().is_err_and(|r| r.contains("answered 1 of 2"))), "{told:?}");
 }
 
 #[tokio::test]
 async fn messages_are_admitted_one_by_one() {
     let batch = [("a", 1, "claim"), ("b", 1, "replaced"), ("c", 1, "broken"), ("d", 1, "crash"), ("e", 1, "fine")];
-    let (told, calls) = handled(&batch, true).await;
+    let (told, calls) = handled(&batch).await;
     assert!(told[0].is_ok() && told[1].is_ok() && told[4].is_ok(), "{told:?}");
     assert!(told[2].as_ref().unwrap_err().contains("99"), "{told:?}");
     assert!(told[3].as_ref().unwrap_err().contains("panicked"), "{told:?}");
     assert_eq!(calls, [vec!["a", "e"]]);
-    let (told, calls) = handled(&[("a", 1, "stuck"), ("b", 1, "fine")], true).await;
+    let (told, calls) = handled(&[("a", 1, "stuck"), ("b", 1, "fine")]).await;
     assert!(told.iter().all(Result::is_err), "no time is left for what was admitted: {told:?}");
     assert!(calls.iter().all(|c| c == &["b"]), "{calls:?}");
 }

@@ -1,8 +1,10 @@
 //! What the glue needs of a queue beside the event that Lambda hands over: opening what a message refers to,
 //! and putting a failed one off.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
-use sentinel_aws::sqs::SqsQueue;
+use sentinel_aws::sqs::{PlainQueue, SqsQueue};
 use sentinel_durable::{Message, Queue, QueueError, Stage};
 
 /// The queue behind an event source.
@@ -10,19 +12,45 @@ use sentinel_durable::{Message, Queue, QueueError, Stage};
 pub trait Intake: Send + Sync {
     /// The message with its real body: claims fetched, timers unwrapped. `None`: it no longer counts and is
     /// done with.
-    async fn admit(&self, stage: Stage, message: Message) -> Result<Option<Message>, QueueError>;
+    async fn admit(&self, message: Message) -> Result<Option<Message>, QueueError>;
 
     /// Makes a received message visible again after `delay_seconds`.
-    async fn put_off(&self, stage: Stage, receipt: &str, delay_seconds: u32) -> Result<(), QueueError>;
+    async fn put_off(&self, receipt: &str, delay_seconds: u32) -> Result<(), QueueError>;
+}
+
+/// The queue of a stage: its messages may be claims and timers'.
+#[derive(Clone)]
+pub struct StageQueue {
+    stage: Stage,
+    queue: SqsQueue,
+}
+
+impl StageQueue {
+    /// A stage's queue among those that a function knows.
+    pub fn new(stage: Stage, queue: SqsQueue) -> Arc<Self> {
+        Arc::new(Self { stage, queue })
+    }
 }
 
 #[async_trait]
-impl Intake for SqsQueue {
-    async fn admit(&self, stage: Stage, message: Message) -> Result<Option<Message>, QueueError> {
-        Self::admit(self, stage, message).await
+impl Intake for StageQueue {
+    async fn admit(&self, message: Message) -> Result<Option<Message>, QueueError> {
+        self.queue.admit(self.stage, message).await
     }
 
-    async fn put_off(&self, stage: Stage, receipt: &str, delay_seconds: u32) -> Result<(), QueueError> {
-        self.release(stage, receipt, delay_seconds).await
+    async fn put_off(&self, receipt: &str, delay_seconds: u32) -> Result<(), QueueError> {
+        self.queue.release(self.stage, receipt, delay_seconds).await
+    }
+}
+
+/// A queue that other services fill: its messages are what they are.
+#[async_trait]
+impl Intake for PlainQueue {
+    async fn admit(&self, message: Message) -> Result<Option<Message>, QueueError> {
+        Ok(Some(message))
+    }
+
+    async fn put_off(&self, receipt: &str, delay_seconds: u32) -> Result<(), QueueError> {
+        self.release(receipt, delay_seconds).await
     }
 }

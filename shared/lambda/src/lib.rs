@@ -16,6 +16,6 @@ mod start;
 pub use deployed::{Deployed, own_roles};
 pub use emf::Emf;
 pub use env::{Env, EnvError, Reader};
-pub use intake::Intake;
-pub use serve::{serve_events, serve_messages, serve_queue, serve_queue_and_events};
+pub use intake::{Intake, StageQueue};
+pub use serve::{serve_events, serve_queue, serve_queue_and_events};
 pub use start::{Start, exit, start};

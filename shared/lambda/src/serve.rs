@@ -26,18 +26,10 @@ const LAST_MOMENT: Duration = Duration::from_millis(100);
 type Answer = Pin<Box<dyn Future<Output = Result<Value>> + Send>>;
 type OnEvent = Arc<dyn Fn(Value) -> Answer + Send + Sync>;
 
-/// Serves a stage's queue until Lambda ends the process: each batch is admitted, handled, and answered with
+/// Serves a queue until Lambda ends the process: each batch is admitted, handled, and answered with
 /// the messages that failed, which come again after [`retry_delay`].
-pub async fn serve_queue(start: Start, stage: Stage, queue: Arc<dyn Intake>, handler: Arc<dyn Handler>) -> Result<()> {
-    let service = Service { batches: Some(Batches { intake: Some((stage, queue)), handler }), on_event: None };
-    run(start, service).await
-}
-
-/// Serves a queue whose messages other services send (notifications, events), as they are. A failed message
-/// comes again after the queue's visibility timeout. `source` names the queue in logs.
-pub async fn serve_messages(start: Start, source: &'static str, handler: Arc<dyn Handler>) -> Result<()> {
-    tracing::debug!(source, "serving");
-    run(start, Service { batches: Some(Batches { intake: None, handler }), on_event: None }).await
+pub async fn serve_queue(start: Start, intake: Arc<dyn Intake>, handler: Arc<dyn Handler>) -> Result<()> {
+    run(start, Service { batches: Some(Batches { intake, handler }), on_event: None }).await
 }
 
 /// Serves schedules and direct invocations.
@@ -52,8 +44,7 @@ where
 /// Serves a stage's queue and, in the same function, schedules: what is no batch of SQS goes to `on_event`.
 pub async fn serve_queue_and_events<F, A>(
     start: Start,
-    stage: Stage,
-    queue: Arc<dyn Intake>,
+    intake: Arc<dyn Intake>,
     handler: Arc<dyn Handler>,
     on_event: F,
 ) -> Result<()>
@@ -61,7 +52,7 @@ where
     F: Fn(Value) -> A + Send + Sync + 'static,
     A: Future<Output = Result<Value>> + Send + 'static,
 {
-    let batches = Some(Batches { intake: Some((stage, queue)), handler });
+    let batches = Some(Batches { intake, handler });
     run(start, Service { batches, on_event: Some(boxed(on_event)) }).await
 }
 
@@ -80,7 +71,7 @@ struct Service {
 }
 
 struct Batches {
-    intake: Option<(Stage, Arc<dyn Intake>)>,
+    intake: Arc<dyn Intake>,
     handler: Arc<dyn Handler>,
 }
 
@@ -158,7 +149,7 @@ impl Batches {
     async fn answer(&self, start: &Start, event: Value) -> Result<Value> {
         let messages = batch::messages(serde_json::from_value::<SqsEvent>(event)?)?;
         let time = batch::working_time(start.budget.remaining());
-        let outcomes = batch::handle(messages.clone(), self.intake.clone(), Arc::clone(&self.handler), time).await;
+        let outcomes = batch::handle(messages.clone(), Arc::clone(&self.intake), Arc::clone(&self.handler), time).await;
         let failed: Vec<(Message, String)> = messages
             .into_iter()
             .zip(outcomes)
@@ -179,11 +170,9 @@ impl Batches {
         for (message, reason) in failed {
             sentinel_telemetry::error(start.stage);
             let delay = retry_delay(message, &settings);
-            tell(start.stage, message, reason, self.intake.is_some().then_some(delay));
-            if let Some((stage, intake)) = &self.intake {
-                let (stage, intake, receipt) = (*stage, Arc::clone(intake), message.receipt.clone());
-                calls.spawn(async move { intake.put_off(stage, &receipt, delay).await });
-            }
+            tell(start.stage, message, reason, delay);
+            let (intake, receipt) = (Arc::clone(&self.intake), message.receipt.clone());
+            calls.spawn(async move { intake.put_off(&receipt, delay).await });
         }
         let time = start.budget.remaining().saturating_sub(LAST_MOMENT);
         let all = async {
@@ -211,7 +200,7 @@ struct Correlated {
     correlation_id: String,
 }
 
-fn tell(stage: &'static str, message: &Message, reason: &str, delay_seconds: Option<u32>) {
+fn tell(stage: &'static str, message: &Message, reason: &str, delay_seconds: u32) {
     let correlation = codec::decode::<Correlated>(&message.body).map(|c| c.correlation_id).unwrap_or_default();
     tracing::warn!(
         stage,

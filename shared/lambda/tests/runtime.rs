@@ -53,12 +53,12 @@ struct Door;
 
 #[async_trait]
 impl Intake for Door {
-    async fn admit(&self, _: Stage, message: Message) -> Result<Option<Message>, QueueError> {
+    async fn admit(&self, message: Message) -> Result<Option<Message>, QueueError> {
         Ok(Some(message))
     }
 
-    async fn put_off(&self, stage: Stage, receipt: &str, delay_seconds: u32) -> Result<(), QueueError> {
-        println!("put off {receipt} of {} for {}", stage.as_str(), if delay_seconds <= 2 { "little" } else { "long" });
+    async fn put_off(&self, receipt: &str, delay_seconds: u32) -> Result<(), QueueError> {
+        println!("put off {receipt} for {}", if delay_seconds <= 2 { "little" } else { "long" });
         if receipt == "r-unlucky" { Err(QueueError::BatchSize(0)) } else { Ok(()) }
     }
 }
@@ -73,7 +73,7 @@ fn the_function() -> ExitCode {
         if role == "strict" {
             start.env.read(|e| (e.text("SENTINEL_TABLE"), e.number("SENTINEL_HOURLY_CAP", 1_u32)))?;
         }
-        serve_queue_and_events(start, Stage::Respond, Arc::new(Door), Arc::new(Bodies), |event| async move {
+        serve_queue_and_events(start, Arc::new(Door), Arc::new(Bodies), |event| async move {
             match event["ask"].as_str() {
                 Some("panic") => panic!("schedule"),
                 Some("error") => Err(anyhow::anyhow!("outermost").context("inner").context("told")),
@@ -203,7 +203,7 @@ async fn only_what_failed_is_answered_put_off_and_told() {
     assert!(failures(&function.invoke(batch(&[("e", 1, "")])).await).is_empty(), "the same process goes on");
     let output = function.end();
     let out = String::from_utf8_lossy(&output.stdout).into_owned();
-    for put_off in ["r-b of respond for little", "r-c of respond for little", "r-d of respond for long"] {
+    for put_off in ["r-b for little", "r-c for little", "r-d for long"] {
         assert!(out.contains(&format!("put off {put_off}")), "{put_off}: {out}");
     }
     let metrics = lines(&output.stdout);

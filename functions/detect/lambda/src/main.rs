@@ -12,7 +12,7 @@ use sentinel_detect::{
     models::{CachedBaselines, Model, ModelScorer, TableBaselines},
 };
 use sentinel_durable::{Stage, worker::Handler};
-use sentinel_lambda::{Start, exit, serve_queue, start};
+use sentinel_lambda::{StageQueue, Start, exit, serve_queue, start};
 use sentinel_state::Table;
 use sentinel_telemetry::metrics;
 use tokio::time::timeout;
@@ -29,7 +29,7 @@ async fn run() -> Result<()> {
     let start = start("detect").await?;
     let config = start.env.read(Config::read)?;
     let table = config.deployed.table(&start);
-    let queue = Arc::new(config.deployed.queue(&start, None));
+    let queue = config.deployed.queue(&start, None);
     let rules = Arc::new(SharedRules::default());
     let keeper = keeper(&start, &config, &table, &rules);
     let models = config.models.then(|| tokio::task::spawn_blocking(Model::embedded));
@@ -43,12 +43,13 @@ async fn run() -> Result<()> {
         Some(loading) => Some(scorer(loading.await?.context("loading the behaviour model")?, &start, &table)),
         None => None,
     };
-    let detect = Arc::new(Detect::new(rules, scorer, queue.clone(), Settings { own_roles: config.own_roles }));
+    let detect =
+        Arc::new(Detect::new(rules, scorer, Arc::new(queue.clone()), Settings { own_roles: config.own_roles }));
     let handler: Arc<dyn Handler> = match keeper {
         Some(keeper) => Arc::new(Kept::new(keeper, detect)),
         None => detect,
     };
-    serve_queue(start, Stage::Detect, queue, handler).await
+    serve_queue(start, StageQueue::new(Stage::Detect, queue), handler).await
 }
 
 fn keeper(start: &Start, config: &Config, table: &Arc<dyn Table>, rules: &Arc<SharedRules>) -> Option<Arc<RuleKeeper>> {

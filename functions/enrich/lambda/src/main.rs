@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use config::Config;
 use sentinel_durable::Stage;
 use sentinel_enrich::{Enrich, OwnActions, OwnActionsError, Ports, Settings, Sources};
-use sentinel_lambda::{exit, serve_queue, start};
+use sentinel_lambda::{StageQueue, exit, serve_queue, start};
 use sentinel_model::Member;
 use sentinel_state::responses::{OwnActivity, Responses};
 
@@ -22,16 +22,16 @@ async fn run() -> Result<()> {
     let start = start("enrich").await?;
     let config = start.env.read(Config::read)?;
     let table = config.deployed.table(&start);
-    let queue = Arc::new(config.deployed.queue(&start, None));
+    let queue = config.deployed.queue(&start, None);
     let ports = Ports {
         table: table.clone(),
-        queue: queue.clone(),
+        queue: Arc::new(queue.clone()),
         search: config.deployed.search(&start, &table)?,
         clock: start.clock.clone(),
         own: Arc::new(Own(OwnActivity::new(Responses::new(table), config.own_roles.clone()))),
     };
     let settings = Settings { own_roles: config.own_roles, sources: Sources::default() };
-    serve_queue(start, Stage::Enrich, queue, Arc::new(Enrich::new(ports, settings))).await
+    serve_queue(start, StageQueue::new(Stage::Enrich, queue), Arc::new(Enrich::new(ports, settings))).await
 }
 
 /// Enrich asks respond's records which events are our own.

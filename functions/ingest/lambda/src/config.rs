@@ -19,6 +19,8 @@ pub(crate) enum Source {
     Bus {
         /// The bus's name.
         bus: String,
+        /// The queue that its events come by.
+        queue_url: String,
     },
     /// Objects of trails' buckets, told by a queue.
     Objects {
@@ -48,7 +50,9 @@ const KINDS: [(&str, Kind); 3] = [("bus", Kind::Bus), ("objects", Kind::Objects)
 impl Config {
     pub(crate) fn read(e: &Reader<'_>) -> Self {
         let source = match e.required_one_of("SENTINEL_SOURCE", &KINDS, Kind::Bus) {
-            Kind::Bus => Source::Bus { bus: e.text_or("SENTINEL_BUS", "default") },
+            Kind::Bus => {
+                Source::Bus { bus: e.text_or("SENTINEL_BUS", "default"), queue_url: e.url("SENTINEL_BUS_QUEUE_URL") }
+            }
             Kind::Objects => Source::Objects {
                 queue_url: e.url("SENTINEL_OBJECTS_QUEUE_URL"),
                 trail_buckets: e.list("SENTINEL_TRAIL_BUCKETS").into_iter().collect(),
@@ -83,7 +87,10 @@ mod tests {
 
     #[test]
     fn each_source_has_its_own_settings() {
-        assert_eq!(with(&[("SENTINEL_SOURCE", "bus")]).unwrap(), Source::Bus { bus: "default".into() });
+        assert_eq!(
+            with(&[("SENTINEL_SOURCE", "bus"), ("SENTINEL_BUS_QUEUE_URL", "https://sqs.example.com/1/bus")]).unwrap(),
+            Source::Bus { bus: "default".into(), queue_url: "https://sqs.example.com/1/bus".into() }
+        );
         let objects = with(&[
             ("SENTINEL_SOURCE", "objects"),
             ("SENTINEL_OBJECTS_QUEUE_URL", "https://sqs.example.com/1/objects"),
@@ -109,7 +116,7 @@ mod tests {
         let missing = ["SENTINEL_DETECT_QUEUE_URL", "SENTINEL_TABLE", "SENTINEL_DATA_BUCKET"];
         let shared = missing.map(|name| format!("{name} is missing"));
         for (source, own) in [
-            (&[][..], &["SENTINEL_SOURCE is missing"][..]),
+            (&[][..], &["SENTINEL_SOURCE is missing", "SENTINEL_BUS_QUEUE_URL is missing"][..]),
             (&[("SENTINEL_SOURCE", "objects")], &["SENTINEL_OBJECTS_QUEUE_URL is missing"]),
             (&[("SENTINEL_SOURCE", "poll")], &["SENTINEL_POLL_REGIONS is missing", "SENTINEL_ACCOUNT is missing"]),
         ] {

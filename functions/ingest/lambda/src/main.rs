@@ -15,10 +15,11 @@ use config::{Config, Source};
 use heartbeat::Beats;
 use sentinel_aws::{
     cloudtrail::CloudTrailLookup,
+    connect,
     objects::{S3Objects, SqsContinuations},
 };
 use sentinel_ingest::{Ingest, poll::Poller};
-use sentinel_lambda::{exit, serve_events, serve_messages, start};
+use sentinel_lambda::{exit, serve_events, serve_queue, start};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -33,13 +34,17 @@ async fn run() -> Result<()> {
     let ingest = Arc::new(Ingest::new(archive, deployed.search(&start, &table)?, queue, start.clock.clone()));
     let beats = Beats::new(table.clone(), start.clock.clone());
     match source {
-        Source::Bus { bus } => serve_messages(start, "bus", Arc::new(bus::Bus::new(ingest, beats, bus))).await,
+        Source::Bus { bus, queue_url } => {
+            let intake = Arc::new(connect::plain_queue(&start.sdk, &queue_url));
+            serve_queue(start, intake, Arc::new(bus::Bus::new(ingest, beats, bus))).await
+        }
         Source::Objects { queue_url, trail_buckets } => {
             let objects = Arc::new(S3Objects::connect(&start.sdk));
+            let intake = Arc::new(connect::plain_queue(&start.sdk, &queue_url));
             let continuations = Arc::new(SqsContinuations::connect(&start.sdk, queue_url));
             let stop = objects::stop_before_the_end_of(start.budget.clone());
             let handler = objects::ObjectHandler::new(ingest, objects, continuations, beats, trail_buckets, stop);
-            serve_messages(start, "objects", Arc::new(handler)).await
+            serve_queue(start, intake, Arc::new(handler)).await
         }
         Source::Poll { account, regions } => {
             let lookup = Arc::new(CloudTrailLookup::new(&start.sdk));

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use config::{Config, Webhook};
 use sentinel_aws::{connect, iam::AwsIam, notify::SnsNotifier};
 use sentinel_durable::Stage;
-use sentinel_lambda::{Start, exit, serve_queue_and_events, start};
+use sentinel_lambda::{StageQueue, Start, exit, serve_queue_and_events, start};
 use sentinel_respond::{LogNotifier, Notifier, Playbooks, Ports, Respond, WebhookNotifier};
 use sentinel_state::{alerts::Alerts, responses::Responses, users::Users};
 use serde_json::json;
@@ -38,7 +38,7 @@ async fn run() -> Result<()> {
     };
     let respond = Arc::new(Respond::new(ports, config.settings, Playbooks::shipped()?)?);
     let resumes = Arc::clone(&respond);
-    serve_queue_and_events(start, Stage::Respond, Arc::new(queue), respond, move |_| {
+    serve_queue_and_events(start, StageQueue::new(Stage::Respond, queue), respond, move |_| {
         let respond = Arc::clone(&resumes);
         async move { Ok(json!({ "open": respond.resume_open().await? })) }
     })
