@@ -49,11 +49,11 @@ class Killer(threading.Thread):
     def __init__(self, emulator: Emulator, seed: int) -> None:
         super().__init__(daemon=True, name="killer")
         self._emulator, self._chance = emulator, random.Random(seed)
-        self._stop = threading.Event()
+        self._ended = threading.Event()
         self.kills = 0
 
     def run(self) -> None:
-        while not self._stop.wait(self._chance.uniform(0.3, 2.0)):
+        while not self._ended.wait(self._chance.uniform(0.3, 2.0)):
             running = self._emulator.bootstraps()
             if not running:
                 continue
@@ -64,20 +64,21 @@ class Killer(threading.Thread):
                 continue  # it ended between the look and the kill
 
     def stop(self) -> None:
-        self._stop.set()
+        self._ended.set()
         self.join(5)
 
 
 def simulated(seed: int, count: int) -> list[dict[str, Any]]:
     """Records of a simulated company with an attack at the end, the newest so many, all before now."""
     start = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 25 * 3600))
-    command = [str(TARGET / "debug" / "sentinel"), "simulate", "--seed", str(seed), "--people", "12", "--days", "1", "--attack",
-               "--start", start]
-    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    records = [json.loads(line) for line in told.splitlines()]
-    if len(records) < count:
-        raise RuntimeError(f"the simulation gave {len(records)} records, {count} are needed")
-    return records[-count:]
+    for people in (15, 25, 40, 80):  # how busy a day is depends on the seed and on the day of the week
+        command = [str(TARGET / "debug" / "sentinel"), "simulate", "--seed", str(seed), "--people", str(people), "--days", "1",
+                   "--attack", "--start", start]
+        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        records = [json.loads(line) for line in told.splitlines()]
+        if len(records) >= count:
+            return records[-count:]
+    raise RuntimeError(f"the simulation gave {len(records)} records, {count} are needed")
 
 
 def scanned(records: list[dict[str, Any]]) -> dict[str, tuple[Any, ...]]:
