@@ -92,11 +92,11 @@ async fn poll(poller: Arc<Poller>, account: String, region: String, mut stop: wa
             _ = stop.changed() => return,
         }
         // A run that is dropped in the middle is one that was cut: the next one takes up what it left.
-        let polled = tokio::select! {
-            polled = poller.poll(&account, &region, BUDGET) => polled,
+        let outcome = tokio::select! {
+            outcome = poller.poll(&account, &region, BUDGET) => outcome,
             _ = stop.changed() => return,
         };
-        match polled {
+        match outcome {
             Ok(report) => tell(&account, &region, &report),
             Err(e) => {
                 sentinel_telemetry::error("ingest");

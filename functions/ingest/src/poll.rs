@@ -223,9 +223,11 @@ impl Poller {
         }
         let (settled, through) = (settled.max(oldest), through.max(oldest));
         let arrived = time::plus_seconds(run.until, -OVERLAP_SECONDS).clamp(settled, through.max(settled));
-        let ranges = match std::mem::replace(&mut run.stored.cursor.complete, false) {
-            true => vec![(settled, run.until)],
-            false => vec![(settled, arrived), (through, run.until), (arrived, through)],
+        let was_complete = std::mem::replace(&mut run.stored.cursor.complete, false);
+        let ranges = if was_complete {
+            vec![(settled, run.until)]
+        } else {
+            vec![(settled, arrived), (through, run.until), (arrived, through)]
         };
         for (from, to) in ranges {
             if !self.slices(run, from, to).await? {

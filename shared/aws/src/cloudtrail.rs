@@ -61,7 +61,7 @@ impl TrailLookup for CloudTrailLookup {
         // The API takes whole seconds and gives events of its end too; the port's end is exclusive.
         let request = request.start_time(DateTime::from_secs(start.as_second()));
         let request = request.end_time(DateTime::from_secs(end.as_second() - 1));
-        let answer = request.send().await.map_err(|e| refused(CallError::new(LOOKUP, &e)))?;
+        let answer = request.send().await.map_err(|e| refused(&CallError::new(LOOKUP, &e)))?;
         let events = answer.events.unwrap_or_default();
         let without = events.iter().filter(|event| event.cloud_trail_event.is_none()).count();
         if without > 0 {
@@ -72,7 +72,7 @@ impl TrailLookup for CloudTrailLookup {
     }
 }
 
-fn refused(error: CallError) -> LookupError {
+fn refused(error: &CallError) -> LookupError {
     let text = error.to_string();
     match error.code.as_deref() {
         Some(

@@ -89,13 +89,13 @@ impl AwsIam {
         member: Option<MemberRole>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self::over(Client::new(config), aws_sdk_sts::Client::new(config), account.into(), member, clock)
+        Self::over(&Client::new(config), &aws_sdk_sts::Client::new(config), account.into(), member, clock)
     }
 
     /// Over these clients, whose retries are turned off.
     fn over(
-        own: Client,
-        sts: aws_sdk_sts::Client,
+        own: &Client,
+        sts: &aws_sdk_sts::Client,
         account: String,
         member: Option<MemberRole>,
         clock: Arc<dyn Clock>,
@@ -224,14 +224,14 @@ fn absent<T>(error: IamError) -> Result<Option<T>, IamError> {
 impl Iam for AwsIam {
     async fn key_owner(&self, account: &str, access_key_id: &str) -> Result<Option<KeyOwner>, IamError> {
         let client = self.client(account).await?;
-        let used = match client.get_access_key_last_used().access_key_id(access_key_id).send().await {
-            Ok(used) => used,
+        let last_use = match client.get_access_key_last_used().access_key_id(access_key_id).send().await {
+            Ok(answer) => answer,
             // A key of another account, or none at all, is refused as a resource that is not ours to ask about.
             Err(e) if is_foreign_key(&e, access_key_id) => return Ok(None),
             Err(e) => return absent(self.failed(account, LAST_USED, &e).await),
         };
         // The root user's key has no IAM user behind it.
-        let Some(user_name) = used.user_name.filter(|name| !name.is_empty()) else { return Ok(None) };
+        let Some(user_name) = last_use.user_name.filter(|name| !name.is_empty()) else { return Ok(None) };
         let user = match client.get_user().user_name(&user_name).send().await {
             Ok(answer) => answer.user,
             Err(e) => return absent(self.failed(account, GET_USER, &e).await),

@@ -38,6 +38,11 @@ impl SnsNotifier {
     fn over(client: Client, topic_arn: impl Into<String>) -> Self {
         Self { client, topic_arn: topic_arn.into() }
     }
+
+    /// By its name (SNS Developer Guide, "Amazon SNS FIFO topics"), which is in lower case.
+    fn is_fifo(&self) -> bool {
+        self.topic_arn.rsplit_once('.').is_some_and(|(_, ending)| ending == "fifo")
+    }
 }
 
 #[async_trait]
@@ -57,7 +62,7 @@ impl Notifier for SnsNotifier {
         if let Some(level) = notification.level {
             request = request.message_attributes("level", attribute(level.as_str())?);
         }
-        if self.topic_arn.ends_with(".fifo") {
+        if self.is_fifo() {
             request = request.message_group_id(&notification.account).message_deduplication_id(&notification.id);
         }
         match tokio::time::timeout(TIMEOUT, request.send()).await {
@@ -103,9 +108,9 @@ fn message(notification: &Notification) -> Result<String, NotifyError> {
     let json = |n: &Notification| serde_json::to_string(n).map_err(|e| NotifyError(e.to_string()));
     let mut text = format!("{}\n", notification.title);
     for sentence in &notification.text {
-        text.push_str(&format!("- {sentence}\n"));
+        text.extend(["- ", sentence, "\n"]);
     }
-    text.push_str(&format!("Account {}, {}, notice {}.\n", notification.account, notification.at, notification.id));
+    text = format!("{text}Account {}, {}, notice {}.\n", notification.account, notification.at, notification.id);
     let whole = format!("{text}\n{}\n", json(notification)?);
     if whole.len() <= MESSAGE {
         return Ok(whole);

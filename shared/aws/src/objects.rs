@@ -103,12 +103,12 @@ fn stream(mut body: impl Body) -> impl Read + Send + 'static {
             }
         }
     });
-    Chunks { chunks, current: io::Cursor::new(Vec::new()), ended: false }
+    Chunks { coming: chunks, current: io::Cursor::new(Vec::new()), ended: false }
 }
 
 /// Reads chunks as they come.
 struct Chunks {
-    chunks: mpsc::Receiver<Chunk>,
+    coming: mpsc::Receiver<Chunk>,
     current: io::Cursor<Vec<u8>>,
     ended: bool,
 }
@@ -121,7 +121,7 @@ impl Read for Chunks {
                 return Ok(n);
             }
             // A task that ended without saying so panicked, or went with its runtime.
-            let (chunk, _room) = self.chunks.recv().map_err(|_| io::ErrorKind::ConnectionAborted)?;
+            let (chunk, _room) = self.coming.recv().map_err(|_| io::ErrorKind::ConnectionAborted)?;
             match chunk? {
                 Some(bytes) => self.current = io::Cursor::new(bytes),
                 None => self.ended = true,

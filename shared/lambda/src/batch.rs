@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use sentinel_aws::sdk::MARGIN;
-use sentinel_durable::{Message, Outcome, Stage, worker::Handler};
+use sentinel_durable::{Message, Outcome, worker::Handler};
 use sentinel_model::Timestamp;
 use tokio::{
     task::{Id, JoinError, JoinSet},

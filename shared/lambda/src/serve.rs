@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use aws_lambda_events::sqs::SqsEvent;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use sentinel_durable::{
-    Message, Outcome, Stage, codec,
+    Message, Outcome, codec,
     queue::MAX_RECEIVES,
     worker::{Handler, Settings, retry_delay},
 };

@@ -18,7 +18,7 @@ use axum::{
     http::HeaderMap,
     routing::{get, post},
 };
-use sentinel_durable::{Message, Outcome, QueueError, Stage, worker::Handler};
+use sentinel_durable::{Message, Outcome, QueueError, worker::Handler};
 use sentinel_lambda::{Intake, exit, serve_queue_and_events, start};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;

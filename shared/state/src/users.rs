@@ -176,12 +176,12 @@ impl Users {
     /// `before` is the version of the note as it was read; 0 means there was none.
     pub async fn put_initial_version(
         &self,
-        used: &InitialVersion,
+        noted: &InitialVersion,
         before: u64,
         user: Option<(&User, Condition)>,
     ) -> Result<(), TableError> {
         let condition = if before == 0 { Condition::Absent } else { Condition::Version(before) };
-        let mut writes = vec![Write::Put(Put::new(initial_key(), used)?.when(condition))];
+        let mut writes = vec![Write::Put(Put::new(initial_key(), noted)?.when(condition))];
         if let Some((user, condition)) = user {
             writes.push(put_user(user, condition)?);
         }

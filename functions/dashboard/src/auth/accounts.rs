@@ -109,7 +109,7 @@ pub async fn initial_administrator(
         if noted.as_ref().is_some_and(|n| n.value.version_id == initial.version_id) {
             return Ok(Initial::Known);
         }
-        let used = InitialVersion { version_id: initial.version_id.clone(), used_at: now };
+        let note = InitialVersion { version_id: initial.version_id.clone(), used_at: now };
         let before = noted.as_ref().map_or(0, |n| n.version);
         let admin = users.get(ADMINISTRATOR).await?;
         // A store that has users already, as one brought from elsewhere: its passwords are not touched unasked.
@@ -127,7 +127,7 @@ pub async fn initial_administrator(
             (if noted.is_none() { Initial::Made } else { Initial::Reset }, Some((user, condition)))
         };
         let put = user.as_ref().map(|(user, condition)| (user, *condition));
-        match users.put_initial_version(&used, before, put).await {
+        match users.put_initial_version(&note, before, put).await {
             Ok(()) => {
                 if done == Initial::Reset {
                     users.clear_failed_logins(ADMINISTRATOR).await?;

@@ -2,7 +2,7 @@
 //!
 //! What comes by the bus counts as the account's own word, on which automatic actions may rest. So a message
 //! must be an event that a service of AWS put there: `PutEvents` refuses everybody else a source that begins
-//! with `aws.` (EventBridge API Reference, "PutEventsRequestEntry").
+//! with `aws.` (`EventBridge` API Reference, `PutEventsRequestEntry`).
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -43,13 +43,13 @@ impl Envelope {
 pub(crate) struct Bus {
     ingest: Arc<Ingest>,
     beats: Beats,
-    bus: String,
+    name: String,
 }
 
 impl Bus {
-    /// `bus` is its name.
-    pub(crate) fn new(ingest: Arc<Ingest>, beats: Beats, bus: String) -> Self {
-        Self { ingest, beats, bus }
+    /// Takes in the events of the bus of this name.
+    pub(crate) fn new(ingest: Arc<Ingest>, beats: Beats, name: String) -> Self {
+        Self { ingest, beats, name }
     }
 }
 
@@ -59,7 +59,7 @@ impl Handler for Bus {
         let envelopes: Vec<Result<Envelope, String>> = batch.iter().map(|m| Envelope::read(&m.body)).collect();
         let inputs = batch.iter().zip(&envelopes).filter_map(|(message, envelope)| {
             let account = envelope.as_ref().ok()?.account.clone();
-            let channel = Channel::Bus { bus: self.bus.clone(), account };
+            let channel = Channel::Bus { bus: self.name.clone(), account };
             Some(Input::new(&message.id, message.body.as_bytes(), channel))
         });
         let mut reports = self.ingest.accept_all(inputs.collect()).await.into_iter();

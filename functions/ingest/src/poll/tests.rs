@@ -317,7 +317,7 @@ async fn follow(world: &World, budgets: &[u64], crashes: &[usize]) -> BTreeMap<S
         let throttled = matches!(done, Err(PollError::Lookup(LookupError::Throttled)));
         assert!(done.is_ok() || throttled || world.faults.dead.load(Ordering::SeqCst), "{done:?}");
         let complete = done.is_ok_and(|report| report.complete);
-        if complete && begun.elapsed() > Duration::from_secs(3600 + 900 + 60) {
+        if complete && begun.elapsed() > Duration::from_mins(60 + 15 + 1) {
             break;
         }
         // A lease that a dead process left behind ends after its time.
@@ -334,8 +334,8 @@ fn run<T>(future: impl Future<Output = T>) -> T {
 fn planned() -> impl Strategy<Value = Vec<Planned>> {
     // Bursts and stragglers, of an hour from the start on.
     let one = (-900_i64..3600, 0..=OVERLAP_SECONDS).prop_map(|(at, late)| Planned { at, late });
-    let burst = (-900_i64..3600, 0..60_usize)
-        .prop_map(|(at, n)| (0..n).map(|i| Planned { at: at + i as i64 % 3, late: 5 }).collect::<Vec<_>>());
+    let burst = (-900_i64..3600, 0..60_i64)
+        .prop_map(|(at, n)| (0..n).map(|i| Planned { at: at + i % 3, late: 5 }).collect::<Vec<_>>());
     (prop::collection::vec(one, 0..40), prop::collection::vec(burst, 0..3))
         .prop_map(|(ones, bursts)| ones.into_iter().chain(bursts.into_iter().flatten()).collect())
 }

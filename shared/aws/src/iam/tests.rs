@@ -28,7 +28,7 @@ fn clock() -> Arc<ManualClock> {
 }
 
 fn iam(rules: &[&Rule]) -> AwsIam {
-    AwsIam::over(mocked::iam(rules), mocked::sts(&[]), OWN.into(), None, clock())
+    AwsIam::over(&mocked::iam(rules), &mocked::sts(&[]), OWN.into(), None, clock())
 }
 
 fn meta(code: &str, message: &str) -> ErrorMetadata {
@@ -52,13 +52,18 @@ fn user(arn: &'static str) -> Rule {
     })
 }
 
+/// Whether an error is the one expected.
+type Expects = fn(&IamError) -> bool;
+/// Role and external id of each session asked for.
+type Asked = Arc<StdMutex<Vec<(String, Option<String>)>>>;
+
 fn updates(code: &'static str) -> Rule {
     mock!(Client::update_access_key).then_error(move || UpdateAccessKeyError::generic(meta(code, "because")))
 }
 
 #[tokio::test]
 async fn an_owner_is_read_by_one_request_of_each_operation_and_all_pages_of_tags() {
-    let used = used_by(Some("bob"));
+    let asked = used_by(Some("bob"));
     let user = user("arn:aws:iam::111122223333:user/division/bob");
     let page = |marker: Option<&'static str>, key: &'static str, next: Option<&'static str>| {
         mock!(Client::list_user_tags).match_requests(move |r| r.marker() == marker).then_output(move || {
@@ -68,10 +73,10 @@ async fn an_owner_is_read_by_one_request_of_each_operation_and_all_pages_of_tags
         })
     };
     let (first, second) = (page(None, "one", Some("more")), page(Some("more"), "two", None));
-    let owner = iam(&[&used, &user, &first, &second]).key_owner(OWN, KEY).await.unwrap().unwrap();
+    let owner = iam(&[&asked, &user, &first, &second]).key_owner(OWN, KEY).await.unwrap().unwrap();
     assert_eq!(owner.user_arn, "arn:aws:iam::111122223333:user/division/bob");
     assert_eq!(owner.tags.keys().collect::<Vec<_>>(), ["one", "two"]);
-    assert_eq!([&used, &user, &first, &second].map(Rule::num_calls), [1, 1, 1, 1]);
+    assert_eq!([&asked, &user, &first, &second].map(Rule::num_calls), [1, 1, 1, 1]);
 }
 
 #[tokio::test]
@@ -121,8 +126,7 @@ async fn every_refusal_is_one_request_and_told_as_what_it_is() {
         .then_output(|| UpdateAccessKeyOutput::builder().build());
     assert_eq!(iam(&[&done]).set_key_status(OWN, "bob", KEY, KeyStatus::Inactive).await, Ok(()));
     assert_eq!(done.num_calls(), 1);
-    type Expected = fn(&IamError) -> bool;
-    let cases: [(&'static str, Expected); 7] = [
+    let cases: [(&'static str, Expects); 7] = [
         ("Throttling", |e| *e == IamError::Throttled),
         ("RequestLimitExceeded", |e| *e == IamError::Throttled),
         ("NoSuchEntity", |e| *e == IamError::NotFound),
@@ -145,7 +149,7 @@ async fn every_refusal_is_one_request_and_told_as_what_it_is() {
 
 #[tokio::test]
 async fn a_member_account_s_session_is_kept_until_shortly_before_its_end() {
-    let names: Arc<StdMutex<Vec<(String, Option<String>)>>> = Arc::default();
+    let names = Asked::default();
     let seen = Arc::clone(&names);
     let ends = NOW.parse::<Timestamp>().unwrap().as_second() + i64::from(SESSION_SECONDS);
     let assume = mock!(aws_sdk_sts::Client::assume_role)
@@ -163,7 +167,7 @@ async fn a_member_account_s_session_is_kept_until_shortly_before_its_end() {
         .then_output(|| ListAccessKeysOutput::builder().set_access_key_metadata(Some(Vec::new())).build().unwrap());
     let role = MemberRole { name: "security/Member".into(), external_id: Some("ours".into()) };
     let clock = clock();
-    let iam = AwsIam::over(mocked::iam(&[&none]), mocked::sts(&[&assume]), OWN.into(), Some(role), clock.clone());
+    let iam = AwsIam::over(&mocked::iam(&[&none]), &mocked::sts(&[&assume]), OWN.into(), Some(role), clock.clone());
     for (wait, calls) in [(0, 1), (0, 1), (830, 1), (20, 2)] {
         clock.advance(wait);
         assert_eq!(iam.key_status(MEMBER, "bob", KEY).await, Ok(None));
@@ -187,7 +191,7 @@ async fn an_account_whose_role_cannot_be_assumed_is_not_connected() {
             AssumeRoleError::generic(meta)
         });
         let role = Some(MemberRole::named("Member"));
-        let iam = AwsIam::over(mocked::iam(&[]), mocked::sts(&[&refused]), OWN.into(), role, clock());
+        let iam = AwsIam::over(&mocked::iam(&[]), &mocked::sts(&[&refused]), OWN.into(), role, clock());
         let error = iam.key_owner(MEMBER, KEY).await.unwrap_err();
         assert_eq!(!matches!(error, IamError::NotConnected(_)), connected, "{code}: {error:?}");
         assert_eq!(refused.num_calls(), 1);

@@ -59,7 +59,7 @@ async fn a_secret_without_a_value_has_no_keys_and_a_broken_one_is_told_without_i
     let error = keys(&[&broken]).0.list().await.unwrap_err();
     let mut cause: Option<&dyn std::error::Error> = Some(&error);
     while let Some(e) = cause {
-        told.push_str(&format!("{e} {e:?} "));
+        told = format!("{told}{e} {e:?} ");
         cause = e.source();
     }
     assert!(told.contains("line 1") && !told.contains("12345"), "{told}");
