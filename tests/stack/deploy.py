@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,15 +129,13 @@ def upload(emulator: Emulator, template: dict[str, Any], binaries: dict[str, Pat
         if error.response["Error"]["Code"] not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
             raise
     packaged: dict[str, Any] = json.loads(json.dumps(template, default=str))
-    keys: dict[str, str] = {}
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        made = dict(zip(binaries, pool.map(package, binaries.values()), strict=True))
+    for packed in made.values():
+        s3.put_object(Bucket=ARTIFACTS, Key=packed.name, Body=packed.read_bytes())
     for logical, resource in functions_of(packaged).items():
-        binary = binary_of(resource)
-        if binary not in keys:
-            made = package(binaries[binary])
-            keys[binary] = made.name
-            s3.put_object(Bucket=ARTIFACTS, Key=made.name, Body=made.read_bytes())
         properties = packaged["Resources"][logical]["Properties"]
-        properties["CodeUri"] = {"Bucket": ARTIFACTS, "Key": keys[binary]}
+        properties["CodeUri"] = {"Bucket": ARTIFACTS, "Key": made[binary_of(resource)].name}
         # The emulator runs a function on this machine whatever architecture it names.
         packaged["Resources"][logical].pop("Metadata", None)
     return packaged

@@ -46,10 +46,10 @@ class Pipeline:
         self.stack = deploy(self.emulator, self.template, self.parameters, key=self.deployer)
         return self.stack
 
-    def hide_for(self, seconds: int, queues: tuple[str, ...] = QUEUES) -> None:
-        """Shortens how long a message that was taken stays hidden, so that what failed comes back within a test."""
+    def hide_for(self, seconds: int) -> None:
+        """Shortens how long a message that was taken stays hidden, so that what a killed function held comes back soon."""
         sqs = self.emulator.client("sqs")
-        for queue in queues:
+        for queue in QUEUES:
             sqs.set_queue_attributes(QueueUrl=self.stack.physical(queue), Attributes={"VisibilityTimeout": str(seconds)})
 
     def role(self, function: str) -> str:
