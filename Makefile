@@ -18,7 +18,7 @@ CHECKOV_VERSION := 3.3.30
 EMULATOR := $(TOOLS)/emulator/bin/ministack
 STACK_PYTHON := TOOLS=$(TOOLS) $(TOOLS)/emulator/bin/python -B
 
-.PHONY: help demo test build web lint deny test-rust test-web check-template functions cost coldstart e2e drill-stack latency-stack clean
+.PHONY: help demo test build web lint deny test-rust test-web check-template functions cost coldstart test-opensearch e2e drill-stack latency-stack clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -80,6 +80,10 @@ $(TOOLS)/bin/cargo-deny:
 e2e: web $(EMULATOR) ## Deploy template.yaml on an emulated AWS, attack it and check what is seen and done
 	$(STACK_PYTHON) tests/stack/test_trail.py
 	$(STACK_PYTHON) tests/stack/test_stack.py
+	$(TOOLS)/emulator/bin/python -B scripts/policies --calls target/stack/calls.json
+
+test-opensearch: web ## Hold the search adapter to its suite on a real OpenSearch (needs JDK 17 and Maven)
+	TOOLS=$(TOOLS) scripts/with-opensearch cargo test --locked -p sentinel-aws --test search
 
 drill-stack: web $(EMULATOR) ## Run events through the deployed stack while functions are killed and AWS throttles (SEED=n)
 	$(STACK_PYTHON) tests/stack/drill.py $(if $(SEED),--seed $(SEED))
