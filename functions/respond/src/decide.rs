@@ -5,7 +5,7 @@
 
 use sentinel_durable::{Stage, outbox};
 use sentinel_model::response::{Mode, Progress, Response, ResponseState};
-use sentinel_state::responses::{KillSwitch, Responses, StoredResponse};
+use sentinel_state::responses::{KillSwitch, KillSwitchSetting, Responses, StoredResponse};
 use sentinel_state::users::Role;
 use sentinel_state::{TableError, Write};
 
@@ -14,8 +14,8 @@ use crate::saga::{Respond, WorkError, step_work};
 
 /// Tries of a conditional change.
 const TRIES: usize = 8;
-/// Longest note.
-const NOTE_LENGTH: usize = 2000;
+/// Longest note or reason in characters.
+pub const NOTE_LENGTH: usize = 2000;
 
 /// Why a decision was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -102,11 +102,19 @@ impl Respond {
     /// Turns the kill switch on or off. On, no call that changes anything is made from the next one on: what
     /// is planned, approved or due waits for approval anew, an undo must be asked for again, and what was
     /// called already is still read back. Nothing is deleted, and turning it off starts nothing by itself.
+    ///
+    /// Who set it before, and why, stays with it. It is set all the same when that cannot be read, and by the
+    /// last of two who set it at one moment: the log has every setting.
     pub async fn set_kill_switch(&self, on: bool, by: &str, reason: Option<&str>) -> Result<KillSwitch, TableError> {
+        let before = self.kill_switch().await.unwrap_or_else(|e| {
+            tracing::error!(error = %e, "earlier settings of the kill switch cannot be read: they are forgotten");
+            KillSwitch::default()
+        });
         let at = Some(self.ports.clock.now());
-        let switch = KillSwitch { on, by: Some(by.to_owned()), at, reason: reason.map(str::to_owned) };
+        let switch =
+            before.then(KillSwitchSetting { on, by: Some(by.to_owned()), at, reason: reason.map(str::to_owned) });
         self.ports.responses.set_kill_switch(&switch).await?;
-        tracing::warn!(on, by, "kill switch set");
+        tracing::warn!(on, by, reason, "kill switch set");
         Ok(switch)
     }
 

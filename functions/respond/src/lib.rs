@@ -25,7 +25,7 @@ mod undo;
 mod tests;
 
 pub use config::{Config, ConfigError, Protected};
-pub use decide::DecideError;
+pub use decide::{DecideError, NOTE_LENGTH};
 pub use iam::{ElsewhereIam, Iam, IamError, SimulatedIam, SimulatedUser, UnconnectedIam};
 pub use notify::{LogNotifier, Notification, Notifier};
 pub use playbook::{Playbook, PlaybookError, Playbooks};

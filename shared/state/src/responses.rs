@@ -84,6 +84,39 @@ pub struct KillSwitch {
     pub at: Option<Timestamp>,
     /// Why.
     pub reason: Option<String>,
+    /// How it was set before, the latest first and at most [`KEPT_SETTINGS`] of them.
+    #[serde(default)]
+    pub earlier: Vec<KillSwitchSetting>,
+}
+
+/// How the kill switch was set once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KillSwitchSetting {
+    /// Whether it was turned on.
+    pub on: bool,
+    /// Who set it.
+    pub by: Option<String>,
+    /// When.
+    pub at: Option<Timestamp>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// Earlier settings of the kill switch that its item keeps.
+pub const KEPT_SETTINGS: usize = 50;
+
+impl KillSwitch {
+    /// What follows this one by another setting: this one is the latest of its earlier ones.
+    #[must_use]
+    pub fn then(self, next: KillSwitchSetting) -> Self {
+        let mut earlier = self.earlier;
+        // One that was never set has nobody who set it.
+        if self.at.is_some() {
+            earlier.insert(0, KillSwitchSetting { on: self.on, by: self.by, at: self.at, reason: self.reason });
+            earlier.truncate(KEPT_SETTINGS);
+        }
+        Self { on: next.on, by: next.by, at: next.at, reason: next.reason, earlier }
+    }
 }
 
 /// The response that answers an alert's question about one key.
@@ -319,4 +352,32 @@ fn hour_key(account: &str, now: Timestamp) -> Key {
 
 fn kill_switch_key() -> Key {
     Key::new("CONTROL", "KILL_SWITCH")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn setting(on: bool, second: i64) -> KillSwitchSetting {
+        let at = Timestamp::from_second(second).ok();
+        KillSwitchSetting { on, by: Some("ada".into()), at, reason: Some(format!("reason {second}")) }
+    }
+
+    #[test]
+    fn the_kill_switch_remembers_its_latest_settings() {
+        let first = KillSwitch::default().then(setting(true, 1));
+        assert_eq!((first.on, first.earlier.as_slice()), (true, [].as_slice()), "it was never set before");
+        let second = first.then(setting(false, 2));
+        assert_eq!((second.on, second.earlier.as_slice()), (false, [setting(true, 1)].as_slice()));
+        let many = (3..200).fold(second, |switch, i| switch.then(setting(i % 2 == 1, i)));
+        assert_eq!((many.at, many.earlier.len()), (setting(true, 199).at, KEPT_SETTINGS));
+        assert_eq!(many.earlier[0], setting(false, 198));
+    }
+
+    #[test]
+    fn a_kill_switch_without_earlier_settings_is_read() {
+        let stored = r#"{"on":true,"by":"ada","at":"2024-05-06T08:00:00Z","reason":null}"#;
+        let read: KillSwitch = serde_json::from_str(stored).unwrap();
+        assert!(read.on && read.earlier.is_empty());
+    }
 }

@@ -29,6 +29,7 @@ mod alerts;
 mod events;
 mod health;
 mod incidents;
+mod kill_switch;
 mod logs;
 mod request;
 mod responses;
@@ -81,6 +82,10 @@ fn patch<H: Handler<T, Arc<Dashboard>>, T: 'static>(path: &'static str, access: 
     operation(Method::PATCH, path, access, routing::patch(handler))
 }
 
+fn put<H: Handler<T, Arc<Dashboard>>, T: 'static>(path: &'static str, access: Access, handler: H) -> Operation {
+    operation(Method::PUT, path, access, routing::put(handler))
+}
+
 fn delete<H: Handler<T, Arc<Dashboard>>, T: 'static>(path: &'static str, access: Access, handler: H) -> Operation {
     operation(Method::DELETE, path, access, routing::delete(handler))
 }
@@ -109,6 +114,8 @@ pub fn operations() -> Vec<Operation> {
         post("/api/v1/responses/{id}/approve", Needs(Admin), responses::approve),
         post("/api/v1/responses/{id}/deny", Needs(Admin), responses::deny),
         post("/api/v1/responses/{id}/undo", Needs(Admin), responses::undo),
+        get("/api/v1/kill-switch", Needs(Viewer), kill_switch::show),
+        put("/api/v1/kill-switch", Needs(Admin), kill_switch::set),
         get("/api/v1/stats", Needs(Viewer), stats::stats),
         get("/api/v1/events", Needs(Viewer), events::search).with_query(),
         get("/api/v1/health", Public, health::health),

@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use axum::{Json, extract::State, http::StatusCode};
 use sentinel_model::response::{Response, ResponseState};
-use sentinel_respond::{Approver, DecideError, WorkError};
+use sentinel_respond::{Approver, DecideError, NOTE_LENGTH, WorkError};
 use sentinel_state::responses::{ListResponses, StoredResponse};
 use serde::{Deserialize, Serialize};
 
@@ -13,9 +13,6 @@ use super::{
     request::{OptionalBody, page_size},
 };
 use crate::{Dashboard, auth::Caller, error::ApiError};
-
-/// Longest note in characters, as respond takes it.
-const NOTE_LENGTH: usize = 2_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -82,13 +79,16 @@ fn approver(caller: &Caller) -> Result<Approver, ApiError> {
 
 impl Note {
     fn checked(&self) -> Result<Option<&str>, ApiError> {
-        match self.note.as_deref() {
-            Some(note) if note.chars().count() > NOTE_LENGTH => {
-                Err(ApiError::BadRequest(format!("note: at most {NOTE_LENGTH} characters")))
-            }
-            note => Ok(note),
-        }
+        checked_note("note", self.note.as_deref())
     }
+}
+
+/// What a person says to a decision, in the field of this name, if it is not too long.
+pub(super) fn checked_note<'a>(field: &str, note: Option<&'a str>) -> Result<Option<&'a str>, ApiError> {
+    if note.is_some_and(|note| note.chars().count() > NOTE_LENGTH) {
+        return Err(ApiError::BadRequest(format!("{field}: at most {NOTE_LENGTH} characters")));
+    }
+    Ok(note)
 }
 
 pub(super) async fn approve(

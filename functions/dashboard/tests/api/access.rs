@@ -13,7 +13,7 @@ const CALLERS: [&str; 8] =
     ["nobody", "disabled", "must change", "viewer", "analyst", "admin", "logs token", "bare token"];
 
 /// Which of [`CALLERS`] get through to each operation. Anything that the router has must stand here.
-const MAY: [(&str, &[&str]); 24] = [
+const MAY: [(&str, &[&str]); 26] = [
     ("POST /api/v1/auth/login", &CALLERS),
     ("POST /api/v1/auth/password", &["must change", "viewer", "analyst", "admin"]),
     ("GET /api/v1/auth/me", &["must change", "viewer", "analyst", "admin"]),
@@ -33,6 +33,8 @@ const MAY: [(&str, &[&str]); 24] = [
     ("POST /api/v1/responses/{id}/approve", &["admin"]),
     ("POST /api/v1/responses/{id}/deny", &["admin"]),
     ("POST /api/v1/responses/{id}/undo", &["admin"]),
+    ("GET /api/v1/kill-switch", &["viewer", "analyst", "admin"]),
+    ("PUT /api/v1/kill-switch", &["admin"]),
     ("GET /api/v1/stats", &["viewer", "analyst", "admin"]),
     ("GET /api/v1/events", &["viewer", "analyst", "admin"]),
     ("GET /api/v1/health", &CALLERS),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::world::{ACCOUNT, KEY, MALLORY, World, alert};
 
 /// A response that waits for approval, and an administrator.
-async fn waiting() -> (World, String, String) {
+pub(crate) async fn waiting() -> (World, String, String) {
     let world = World::new().await;
     let alert = alert(1, Level::High, "2026-03-01T11:59:00Z");
     world.store(&alert).await;
@@ -17,7 +17,7 @@ async fn waiting() -> (World, String, String) {
     (world, id, admin)
 }
 
-async fn key(world: &World) -> KeyStatus {
+pub(crate) async fn key(world: &World) -> KeyStatus {
     world.iam.key_status(ACCOUNT, "mallory", KEY).await.unwrap().unwrap()
 }
 
@@ -100,13 +100,4 @@ async fn decisions_are_refused_when_they_are_not_of_the_form_asked() {
     world.work().await;
     let shown: Value = world.get(&path, &admin).await.json();
     assert_eq!(shown["state"], "expired");
-}
-
-#[tokio::test]
-async fn the_kill_switch_stops_approvals_and_shows_in_health() {
-    let (world, id, admin) = waiting().await;
-    world.app.respond.set_kill_switch(true, "root", Some("drill")).await.unwrap();
-    world.post(&format!("/api/v1/responses/{id}/approve"), &admin, json!({})).await.is(409);
-    let health = world.ask(axum::http::Method::GET, "/api/v1/health", None).await.is(200).json();
-    assert_eq!(health["kill_switch"], true);
 }

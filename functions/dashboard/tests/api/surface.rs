@@ -15,11 +15,12 @@ async fn a_wrong_method_is_told_which_ones_there_are() {
     let world = World::new().await;
     for operation in operations() {
         let path = operation.path.replace("{id}", "nothing").replace("{username}", "nothing");
-        for wrong in [Method::PUT, Method::OPTIONS, Method::TRACE] {
-            let answer = world.ask(wrong, &path, None).await.is(405);
+        let taken = |method: &Method| operations().iter().any(|o| o.path == operation.path && o.method == *method);
+        for wrong in [Method::PUT, Method::OPTIONS, Method::TRACE].into_iter().filter(|wrong| !taken(wrong)) {
+            let answer = world.ask(wrong.clone(), &path, None).await.is(405);
             let allowed: Vec<_> = answer.header("allow").unwrap().split(',').collect();
             assert!(allowed.contains(&operation.method.as_str()), "{operation:?}: {allowed:?}");
-            assert!(!allowed.contains(&"PUT"));
+            assert!(!allowed.contains(&wrong.as_str()), "{operation:?}: {allowed:?}");
         }
     }
     let page = world.ask(Method::POST, "/", None).await.is(405);

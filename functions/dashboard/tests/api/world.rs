@@ -177,6 +177,10 @@ impl World {
         self.json(Method::POST, path, Some(token), body).await
     }
 
+    pub(crate) async fn put(&self, path: &str, token: &str, body: Value) -> Answer {
+        self.json(Method::PUT, path, Some(token), body).await
+    }
+
     pub(crate) async fn patch(&self, path: &str, token: &str, body: Value) -> Answer {
         self.json(Method::PATCH, path, Some(token), body).await
     }

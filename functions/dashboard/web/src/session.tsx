@@ -20,6 +20,8 @@ export interface Session {
   retryRestore: () => void;
   health: Health | undefined;
   healthError: unknown;
+  /** Asks again at once, after a change that health tells of. */
+  refreshHealth: () => void;
   signedIn: (answer: LoginAnswer) => void;
   signOut: () => void;
 }
@@ -90,6 +92,7 @@ export function SessionProvider({ children }: { children: ReactNode }) {
       },
       health: health.data,
       healthError: health.error,
+      refreshHealth: health.refresh,
       signedIn: (answer) => {
         setToken(answer.token);
         setNotice(null);
@@ -102,7 +105,7 @@ export function SessionProvider({ children }: { children: ReactNode }) {
         setUser(null);
       },
     }),
-    [user, notice, restoring, restoreError, health.data, health.error],
+    [user, notice, restoring, restoreError, health.data, health.error, health.refresh],
   );
   return <SessionContext value={session}>{children}</SessionContext>;
 }

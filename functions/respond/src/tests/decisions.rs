@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering;
 use sentinel_model::OwnRoles;
 use sentinel_model::response::{Mode, ResponseState};
 use sentinel_state::users::Role;
+use sentinel_state::{Key, Put, Write};
+use serde_json::json;
 
 use super::world::*;
 use crate::decide::DecideError;
@@ -200,4 +202,16 @@ async fn decisions_call_no_iam_and_are_carried_out_where_iam_is() {
     let (world, id) = waiting().await;
     let denied = recorder(&world).deny(&id, &ada, None).await.unwrap();
     assert_eq!(denied.response.state, ResponseState::Denied);
+}
+
+#[tokio::test]
+async fn the_kill_switch_is_set_even_where_earlier_settings_cannot_be_read() {
+    let (world, id) = waiting().await;
+    let broken = Put::new(Key::new("CONTROL", "KILL_SWITCH"), &json!({ "on": "perhaps" })).unwrap();
+    world.db.table().write(vec![Write::Put(broken)]).await.unwrap();
+    let set = world.respond.set_kill_switch(true, "ada", Some("a fire")).await.unwrap();
+    assert_eq!(world.respond.kill_switch().await.unwrap(), set);
+    assert_eq!((set.on, set.reason.as_deref(), set.earlier.len()), (true, Some("a fire"), 0));
+    let error = world.respond.approve(&id, &world.person("ada"), None).await.unwrap_err();
+    assert!(error.to_string().contains("kill switch"), "{error}");
 }

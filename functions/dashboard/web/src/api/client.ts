@@ -57,7 +57,7 @@ export function onSessionEvents(listener: SessionEvents): () => void {
 export type Query = Record<string, string | number | null | undefined>;
 
 export interface RequestOptions {
-  method?: "GET" | "POST" | "PATCH" | "DELETE";
+  method?: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
   query?: Query;
   body?: unknown;
   signal?: AbortSignal | undefined;

@@ -14,6 +14,7 @@ import type {
   Health,
   Incident,
   IncidentDetail,
+  KillSwitch,
   LoginAnswer,
   Page,
   Role,
@@ -71,6 +72,14 @@ export const decide = (responseId: string, decision: Decision, note: string) =>
   request<ContainmentResponse>(`/responses/${id(responseId)}/${decision}`, {
     method: "POST",
     body: note === "" ? {} : { note },
+  });
+
+export const getKillSwitch = (signal?: Signal) => request<KillSwitch>("/kill-switch", { signal });
+
+export const setKillSwitch = (on: boolean, reason: string) =>
+  request<KillSwitch>("/kill-switch", {
+    method: "PUT",
+    body: reason === "" ? { on } : { on, reason },
   });
 
 export const searchEvents = (query: Query, signal?: Signal) =>

@@ -170,6 +170,20 @@ export interface Health {
   queues: Record<string, { ready: number; in_flight: number; dead: number }>;
 }
 
+/** How the kill switch was set once. */
+export interface KillSwitchSetting {
+  on: boolean;
+  /** Null, as `at` is, while nobody has ever set it. */
+  by: string | null;
+  at: string | null;
+  reason: string | null;
+}
+
+export interface KillSwitch extends KillSwitchSetting {
+  /** Newest first. */
+  earlier: KillSwitchSetting[];
+}
+
 export interface Account {
   username: string;
   role: Role;

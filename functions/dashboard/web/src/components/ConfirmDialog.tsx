@@ -12,6 +12,7 @@ interface Props {
   error: unknown;
   /** Asks for a note that goes into the audit trail. */
   withNote?: boolean;
+  noteLabel?: string;
   children: ReactNode;
   onConfirm: (note: string) => void;
   onCancel: () => void;
@@ -19,6 +20,7 @@ interface Props {
 
 export function ConfirmDialog(props: Props) {
   const { title, action, danger = false, busy, error, withNote = false, onConfirm } = props;
+  const { noteLabel = "Note for the audit trail" } = props;
   const dialog = useRef<HTMLDialogElement>(null);
   const cancel = useRef<HTMLButtonElement>(null);
   const [note, setNote] = useState("");
@@ -51,7 +53,7 @@ export function ConfirmDialog(props: Props) {
         {props.children}
         {withNote && (
           <label className="field" htmlFor={`${id}-note`}>
-            Note for the audit trail (optional)
+            {noteLabel} (optional)
             <textarea
               id={`${id}-note`}
               rows={2}

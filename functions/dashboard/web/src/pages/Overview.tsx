@@ -7,6 +7,7 @@ import { AlertTable } from "../components/AlertTable";
 import { LevelBadge } from "../components/Badges";
 import { EmptyState } from "../components/EmptyState";
 import { ErrorBanner } from "../components/ErrorBanner";
+import { KillSwitch } from "../components/KillSwitch";
 import { Loading } from "../components/Loading";
 import { PageHead } from "../components/PageHead";
 import { Principal } from "../components/Principal";
@@ -119,9 +120,7 @@ function Tiles({ stats, health }: { stats: Stats; health: Health | undefined }) 
         <h2>Response mode</h2>
         <p className="tile-value">{health === undefined ? "…" : label(health.response_mode)}</p>
         <p className="muted">{health === undefined ? "" : MODES[health.response_mode]}</p>
-        <p className={health?.kill_switch === true ? "kill-on" : "muted"}>
-          Kill switch: {health === undefined ? "…" : health.kill_switch ? "on" : "off"}
-        </p>
+        <KillSwitch />
       </section>
       <section className="tile" aria-label="Open incidents">
         <h2>Open incidents</h2>

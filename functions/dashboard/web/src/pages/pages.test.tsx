@@ -1,7 +1,7 @@
 import { screen, waitFor, within } from "@testing-library/react";
 import { describe, expect, it } from "vitest";
 import { OVERVIEW, visit } from "../test/app";
-import { alert, health, incidentDetail, page, response } from "../test/fixtures";
+import { alert, health, incidentDetail, killSwitch, page, response } from "../test/fixtures";
 import { asUtc } from "./Events";
 
 describe("the overview", () => {
@@ -9,6 +9,7 @@ describe("the overview", () => {
     visit("", {
       ...OVERVIEW,
       "GET /health": { body: health({ kill_switch: true }) },
+      "GET /kill-switch": { body: killSwitch({ on: true, by: "root", reason: "A drill." }) },
       "GET /alerts": page([alert()]),
       "GET /responses": ({ query }) =>
         query.get("state") === "contained"

@@ -31,6 +31,7 @@ export function visit(address: string, routes: Routes, role: Role | null = "admi
 
 /** What the overview asks for, when a test only passes through it. */
 export const OVERVIEW: Routes = {
+  "GET /kill-switch": { body: fixture.killSwitch() },
   "GET /stats": { body: fixture.stats() },
   "GET /alerts": fixture.page([]),
   "GET /incidents": fixture.page([]),

@@ -6,6 +6,7 @@ import type {
   ContainmentResponse,
   Health,
   IncidentDetail,
+  KillSwitch,
   Role,
   Stats,
   User,
@@ -27,6 +28,15 @@ export const health = (over: Partial<Health> = {}): Health => ({
   simulated_account: false,
   kill_switch: false,
   queues: { detect: { ready: 3, in_flight: 1, dead: 0 } },
+  ...over,
+});
+
+export const killSwitch = (over: Partial<KillSwitch> = {}): KillSwitch => ({
+  on: false,
+  by: null,
+  at: null,
+  reason: null,
+  earlier: [],
   ...over,
 });
 
