@@ -7,6 +7,7 @@ use sentinel_durable::{
     outbox::{self, OutboxError},
 };
 use sentinel_model::{Timestamp, time};
+use sentinel_search::SearchIndex;
 use sentinel_state::{
     Table, TableError,
     polls::Polls,
@@ -15,7 +16,10 @@ use sentinel_state::{
 use sentinel_telemetry::metrics;
 use serde::Serialize;
 
-use crate::silence;
+use crate::{
+    forget::{self, ForgetError},
+    silence,
+};
 
 /// Seconds after its last success at which a poll has stalled.
 pub const STALLED_SECONDS: i64 = 15 * 60;
@@ -49,6 +53,8 @@ pub struct Round {
     pub silent: usize,
     /// Polls that have stalled, or never succeeded.
     pub stalled: usize,
+    /// Events that the search index forgot.
+    pub forgotten: u64,
 }
 
 /// What failed of a round; the rest of it was done.
@@ -68,6 +74,9 @@ pub enum PartError {
     /// Polls could not be looked at.
     #[error("polls could not be looked at: {0}")]
     Polls(#[source] TableError),
+    /// Old events are still in the search index.
+    #[error("old events could not be forgotten: {0}")]
+    Forget(#[from] ForgetError),
 }
 
 /// The stage over its ports.
@@ -76,12 +85,20 @@ pub struct Watch {
     queue: Arc<dyn Queue>,
     clock: Arc<dyn Clock>,
     settings: Settings,
+    forgets: Option<(Arc<dyn SearchIndex>, u32)>,
 }
 
 impl Watch {
     /// The stage over these ports.
     pub fn new(table: Arc<dyn Table>, queue: Arc<dyn Queue>, clock: Arc<dyn Clock>, settings: Settings) -> Self {
-        Self { table, queue, clock, settings }
+        Self { table, queue, clock, settings, forgets: None }
+    }
+
+    /// Has events forgotten that are older than `days` in this index.
+    #[must_use]
+    pub fn forgetting(mut self, search: Arc<dyn SearchIndex>, days: u32) -> Self {
+        self.forgets = Some((search, days));
+        self
     }
 
     /// One round. A part that fails stops no other; its gauge is then not written.
@@ -108,6 +125,13 @@ impl Watch {
                 metrics::stalled_polls(stalled as u64);
             }
             Err(e) => failed.push(PartError::Polls(e)),
+        }
+        // Last: it may take what is left of the time.
+        if let Some((search, days)) = &self.forgets {
+            match forget::once_a_day(self.table.as_ref(), search.as_ref(), *days, self.clock.now()).await {
+                Ok(forgotten) => round.forgotten = forgotten,
+                Err(e) => failed.push(PartError::Forget(e)),
+            }
         }
         if failed.is_empty() { Ok(round) } else { Err(WatchError(failed)) }
     }

@@ -7,11 +7,15 @@ use sentinel_watch::{Poll, Settings};
 /// Minutes of quiet that no source has to explain, unless told otherwise.
 const SILENCE_MINUTES: u32 = 60;
 
+/// Days that events can be searched in OpenSearch, unless told otherwise.
+const SEARCH_DAYS: u32 = 30;
+
 /// Settings of the watch function.
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) deployed: Deployed,
     pub(crate) settings: Settings,
+    pub(crate) search_days: u32,
 }
 
 impl Config {
@@ -24,7 +28,12 @@ impl Config {
         if silence_minutes == 0 {
             e.mistake("SENTINEL_SILENCE_MINUTES is 0: every source would be silent");
         }
-        Self { deployed: Deployed::read(e, &Stage::ALL), settings: Settings { silence_minutes, polls } }
+        let search_days = e.number("SENTINEL_SEARCH_DAYS", SEARCH_DAYS);
+        if search_days == 0 {
+            e.mistake("SENTINEL_SEARCH_DAYS is 0: nothing could be searched");
+        }
+        let deployed = Deployed::read(e, &Stage::ALL);
+        Self { deployed, settings: Settings { silence_minutes, polls }, search_days }
     }
 }
 
@@ -42,8 +51,20 @@ mod tests {
         ("SENTINEL_RESPOND_QUEUE_URL", "https://sqs.example.com/1/respond"),
     ];
 
+    fn read(more: &[(&str, &str)]) -> Result<Config, EnvError> {
+        Env::of(&[SHARED.as_slice(), more].concat()).read(Config::read)
+    }
+
     fn with(more: &[(&str, &str)]) -> Result<Settings, EnvError> {
-        Env::of(&[SHARED.as_slice(), more].concat()).read(Config::read).map(|config| config.settings)
+        read(more).map(|config| config.settings)
+    }
+
+    #[test]
+    fn events_can_be_searched_for_a_month_or_as_long_as_told() {
+        assert_eq!(read(&[]).unwrap().search_days, 30);
+        assert_eq!(read(&[("SENTINEL_SEARCH_DAYS", "7")]).unwrap().search_days, 7);
+        let wrong = read(&[("SENTINEL_SEARCH_DAYS", "0")]).unwrap_err();
+        assert_eq!(wrong.0, ["SENTINEL_SEARCH_DAYS is 0: nothing could be searched"]);
     }
 
     #[test]

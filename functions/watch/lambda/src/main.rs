@@ -1,4 +1,5 @@
-//! The Lambda of watch: every minute, what a crash left is sent, and what should have come is looked for.
+//! The Lambda of watch: every minute, what a crash left is sent, and what should have come is looked for; every
+//! day, OpenSearch forgets old events.
 
 mod config;
 
@@ -16,9 +17,13 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<()> {
     let start = start("watch").await?;
-    let Config { deployed, settings } = start.env.read(Config::read)?;
+    let Config { deployed, settings, search_days } = start.env.read(Config::read)?;
     let (table, queue) = (deployed.table(&start), Arc::new(deployed.queue(&start, None)));
-    let watch = Arc::new(Watch::new(table, queue, start.clock.clone(), settings));
+    let mut watch = Watch::new(Arc::clone(&table), queue, start.clock.clone(), settings);
+    if deployed.search_endpoint.is_some() {
+        watch = watch.forgetting(deployed.search(&start, &table)?, search_days);
+    }
+    let watch = Arc::new(watch);
     serve_events(start, move |_| {
         let watch = Arc::clone(&watch);
         async move { Ok(serde_json::to_value(watch.round().await?)?) }
