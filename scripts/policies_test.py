@@ -102,6 +102,7 @@ class Policies(unittest.TestCase):
         self.write("shared/aws/src/connect.rs", "use crate::{\n    sqs::SqsQueue,\n};\npub fn queue() -> SqsQueue {\n    SqsQueue::new()\n}\n")
         self.write("functions/enrich/lambda/src/main.rs", "use sentinel_aws::connect;\nfn main() { connect::queue(); read(\"SENTINEL_OWN_ROLE\") }\n")
         self.write("functions/enrich/lambda/permissions.toml", PERMISSIONS)
+        self.write("shared/telemetry/src/metrics.rs", 'pub const ALERTS: &str = "sentinel_alerts_total";\n')
         self.write("calls.json", json.dumps({"stack-EnrichRole-1A2B": CALLED, "stack-ContainmentRole-3C4D": ["iam:UpdateAccessKey"]}))
 
     def write(self, path: str, text: str) -> None:
@@ -160,6 +161,22 @@ class Policies(unittest.TestCase):
         told = self.told()
         self.assertIn("sqs:* is a wildcard", told)
         self.assertIn("EnrichRole Send: no comment above", told)
+
+    def test_an_alarm_looks_at_what_is_emitted(self) -> None:
+        alarm = """  Alarm:
+    Type: AWS::CloudWatch::Alarm
+    Properties:
+      Namespace: CloudSentinel
+      MetricName: sentinel_alerts_total
+      Dimensions: [{ Name: stage, Value: enrich }]
+"""
+        self.write("template.yaml", (self.root / "template.yaml").read_text() + alarm)
+        self.assertEqual(self.told(), "")
+        self.change("template.yaml", "sentinel_alerts_total", "sentinel_alert_total")
+        self.assertIn("sentinel_alert_total, which nothing emits", self.told())
+        self.change("template.yaml", "sentinel_alert_total", "sentinel_alerts_total")
+        self.change("template.yaml", "Value: enrich", "Value: enrih")
+        self.assertIn("Alarm looks at dimensions", self.told())
 
     def test_only_the_roles_that_contain_write_iam(self) -> None:
         self.change("template.yaml", "Action: sqs:SendMessage", "Action: [sqs:SendMessage, iam:UpdateAccessKey]")

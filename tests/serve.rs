@@ -416,7 +416,7 @@ async fn one_account_is_watched_by_its_cloudtrail_with_the_caller_s_own_credenti
     assert_eq!(alert["provenance"][0]["channel"], "cloud_trail_api");
     assert_eq!(alert["provenance"][0]["account"], "111122223333");
     let health: Value = http.get(server.url("/health")).send().await.unwrap().json().await.unwrap();
-    assert_eq!((&health["simulated_account"], &health["mode"]), (&json!(false), &json!("approve")));
+    assert_eq!((&health["simulated_account"], &health["response_mode"]), (&json!(false), &json!("approve")));
     server.stop();
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Objects are named from their account, UTC day and content, so archiving a batch twice writes one object;
 //! reading a day back gives every event once even where two objects hold it. Files on one machine
-//! ([`FileArchive`]), S3 later; both pass [`conformance`].
+//! ([`FileArchive`]), S3 in a deployed stack; both pass [`conformance`].
 //!
 //! Every batch makes one object for each account and day that it touches. Where events trickle in, these
 //! are many small ones; nothing here merges them. A day is read whole into memory.
