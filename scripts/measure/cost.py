@@ -18,6 +18,7 @@ import gzip
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -51,6 +52,7 @@ class Spent:
     messages: Counter[str] = field(default_factory=Counter)
     receives: int = 0
     calls: Counter[str] = field(default_factory=Counter)
+    waited: Counter[str] = field(default_factory=Counter)
     log_bytes: int = 0
 
 
@@ -59,7 +61,8 @@ class Stack:
 
     def __init__(self, binaries: Path, endpoint: str, folder: Path, stack: ExitStack) -> None:
         self.folder = folder
-        self.proxy = Counting(endpoint)
+        self.endpoint = endpoint
+        self.proxies: dict[str, Counting] = {}
         keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
         session = boto3.Session("test", "test", region_name="us-east-1")
         self.sqs = session.client("sqs", endpoint_url=endpoint)
@@ -75,13 +78,13 @@ class Stack:
         create_table(dynamodb)
         common = {
             **keys,
-            "AWS_ENDPOINT_URL": self.proxy.url,
             "SENTINEL_TABLE": "cost",
             "SENTINEL_DATA_BUCKET": "cost-data",
             "SENTINEL_RULES_BUCKET": "cost-rules",
             "SENTINEL_OBJECTS_QUEUE_URL": self.urls["objects"],
             "SENTINEL_TRAIL_BUCKETS": "cost-trail",
             "SENTINEL_BUS": "default",
+            "SENTINEL_BUS_QUEUE_URL": self.urls["objects"],
             "SENTINEL_ACCOUNT": ACCOUNT,
             "SENTINEL_MODE": "observe",
             "SENTINEL_OWN_ROLE": f"arn:aws:iam::{ACCOUNT}:role/respond",
@@ -96,7 +99,9 @@ class Stack:
             common[f"SENTINEL_{stage.upper()}_DEAD_QUEUE_URL"] = self.urls[f"{stage}-dead"]
 
         def start(name: str, binary: str, **more: str) -> Function:
-            return stack.enter_context(Function(binaries / binary, {**common, **more}, folder / f"{name}.log"))
+            self.proxies[name] = Counting(endpoint)
+            environment = {**common, **more, "AWS_ENDPOINT_URL": self.proxies[name].url}
+            return stack.enter_context(Function(binaries / binary, environment, folder / f"{name}.log"))
 
         self.functions = {
             "bus": start("bus", "ingest-lambda", SENTINEL_SOURCE="bus"),
@@ -133,7 +138,8 @@ class Stack:
     def measured(self, name: str, batches: Iterator[tuple[int, list[str]]]) -> Spent:
         """What it takes to handle batches that come to an ingest function, to the end of the pipeline."""
         spent = Spent()
-        self.proxy.take()
+        for proxy in self.proxies.values():
+            proxy.take()
         cpu = {n: f.cpu_seconds() for n, f in self.functions.items()}
         logged = self._logged()
         for events, bodies in batches:
@@ -142,7 +148,10 @@ class Stack:
             self.pump(spent)
         for n, function in self.functions.items():
             spent.cpu[n] = function.cpu_seconds() - cpu[n]
-        spent.calls = self.proxy.take()
+        for n, proxy in self.proxies.items():
+            counts = proxy.take()
+            spent.calls += counts
+            spent.waited[n] = sum(count for call, count in counts.items() if ":" in call)
         spent.log_bytes = self._logged() - logged
         return spent
 
@@ -240,8 +249,9 @@ def table(path: str, spent: Spent, args: argparse.Namespace) -> tuple[list[str],
     add("Lambda: requests", sum(spent.invocations.values()), "requests", prices.LAMBDA_REQUEST)
     for name in (whole, *STAGES):
         memory = args.memory[name]
-        calls = args.waits.get(name, 0) * spent.invocations[name]
-        seconds = spent.cpu[name] * FULL_CPU_MB / min(memory, FULL_CPU_MB) + calls * args.wait_ms / 1000
+        # As if each call waited for the one before, which overstates it: several go side by side.
+        waiting = spent.waited[name] * args.wait_ms / 1000
+        seconds = spent.cpu[name] * FULL_CPU_MB / min(memory, FULL_CPU_MB) + waiting
         gb_seconds = seconds * memory / 1024
         label = "ingest" if name == whole else name
         add(f"Lambda: {label}, {memory} MB", gb_seconds, "GB-seconds", prices.LAMBDA_GB_SECOND[args.architecture])
@@ -286,8 +296,6 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="put the tables into docs/cost.md")
     args = parser.parse_args()
     args.memory = memory_of_functions()
-    # Calls that one invocation waits for, one after the other.
-    args.waits = {"bus": 2, "objects": 3, "detect": 2, "enrich": 12, "respond": 12}
     endpoint = os.environ.get("SENTINEL_TEST_EMULATOR")
     if not endpoint:
         sys.exit("run this by `make cost`: it starts the emulator and says where")
@@ -317,7 +325,15 @@ def main() -> int:
 
 def memory_of_functions() -> dict[str, int]:
     """The functions' memory in MB, from template.yaml."""
-    return {"bus": 256, "objects": 512, "detect": 512, "enrich": 256, "respond": 256}
+    text = (ROOT / "template.yaml").read_text()
+    names = {"bus": "IngestBus", "objects": "IngestObjects", "detect": "Detect", "enrich": "Enrich", "respond": "Respond"}
+    found = {}
+    for name, resource in names.items():
+        declared = re.search(rf"^  {resource}:\n    Type: AWS::Serverless::Function\n(?:(?!^  \w).*\n)*?      MemorySize: (\d+)", text, re.M)
+        if not declared:
+            raise RuntimeError(f"template.yaml has no MemorySize of {resource}")
+        found[name] = int(declared.group(1))
+    return found
 
 
 def write(text: str) -> None:
