@@ -3,14 +3,19 @@
 //! In goes the slice that a notification names, out comes a blocking [`Read`]: a task of the runtime fetches the
 //! body a few chunks ahead of whoever reads it, so an object is never held whole. What is read must be what
 //! was announced: its version where the bucket keeps versions, and its entity tag. So a file that is continued
-//! is the same one, byte for byte.
+//! is the same one, byte for byte. A bucket may be in any Region: S3 says in which, and is asked there from then on.
 
+use std::collections::HashMap;
 use std::io::{self, Read};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use async_trait::async_trait;
-use aws_config::SdkConfig;
-use aws_sdk_s3::primitives::ByteStream;
+use aws_config::{Region, SdkConfig};
+use aws_sdk_s3::{
+    operation::get_object::{GetObjectError, GetObjectOutput},
+    primitives::ByteStream,
+};
+use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
 use sentinel_ingest::objects::{ObjectError, Objects, OpenObject, Slice};
 use sentinel_model::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -32,27 +37,84 @@ const CHUNKS_AHEAD: usize = 16;
 #[derive(Debug, Clone)]
 pub struct S3Objects {
     client: aws_sdk_s3::Client,
+    /// Clients of the Regions of buckets that are not in the client's own, by bucket.
+    elsewhere: Arc<Mutex<HashMap<String, aws_sdk_s3::Client>>>,
 }
 
 impl S3Objects {
-    /// Objects read with this configuration. A bucket must be in its Region.
+    /// Objects read with this configuration, and in whichever Region their bucket is.
     pub fn connect(sdk: &SdkConfig) -> Self {
         Self::new(aws_sdk_s3::Client::new(sdk))
     }
 
-    /// Objects read by this client.
+    /// Objects read by this client, and by ones like it for buckets of other Regions.
     pub fn new(client: aws_sdk_s3::Client) -> Self {
-        Self { client }
+        Self { client, elsewhere: Arc::default() }
     }
+
+    /// The client of a bucket, as far as is known.
+    fn client(&self, bucket: &str) -> aws_sdk_s3::Client {
+        let elsewhere = self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner);
+        elsewhere.get(bucket).unwrap_or(&self.client).clone()
+    }
+
+    /// The client of the Region that S3 says a bucket is in; `None` when it says none but the one that was asked.
+    fn redirected(
+        &self,
+        asked: &aws_sdk_s3::Client,
+        bucket: &str,
+        error: &SdkError<GetObjectError, HttpResponse>,
+    ) -> Option<aws_sdk_s3::Client> {
+        let region = bucket_region(error.raw_response()?)?;
+        if asked.config().region().is_some_and(|known| known.as_ref() == region) {
+            return None;
+        }
+        tracing::info!(bucket, region, "the bucket is in another Region");
+        let config = asked.config().to_builder().region(Region::new(region)).build();
+        let client = aws_sdk_s3::Client::from_conf(config);
+        let mut elsewhere = self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner);
+        elsewhere.insert(bucket.to_owned(), client.clone());
+        Some(client)
+    }
+}
+
+async fn get(
+    client: &aws_sdk_s3::Client,
+    slice: &Slice,
+) -> Result<GetObjectOutput, SdkError<GetObjectError, HttpResponse>> {
+    let call = client.get_object().bucket(&slice.bucket).key(&slice.key);
+    let call = call.set_version_id(slice.version.clone());
+    call.set_if_match(slice.etag.as_ref().map(|tag| format!("\"{tag}\""))).send().await
+}
+
+/// The Region that a refusal names as the bucket's: a redirect by a header, a signature for the wrong Region
+/// perhaps in its text alone (Amazon S3 API Reference, "Error responses": `PermanentRedirect`,
+/// `AuthorizationHeaderMalformed`). Clients do not follow these by themselves.
+fn bucket_region(refusal: &HttpResponse) -> Option<String> {
+    if !matches!(refusal.status().as_u16(), 301 | 307 | 400) {
+        return None;
+    }
+    let in_text = || {
+        let text = std::str::from_utf8(refusal.body().bytes()?).ok()?;
+        let (_, rest) = text.split_once("<Region>")?;
+        rest.split_once("</Region>").map(|(region, _)| region)
+    };
+    let region = refusal.headers().get("x-amz-bucket-region").or_else(in_text)?;
+    let is_region = !region.is_empty() && region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    is_region.then(|| region.to_owned())
 }
 
 #[async_trait]
 impl Objects for S3Objects {
     async fn open(&self, slice: &Slice) -> Result<OpenObject, ObjectError> {
-        let call = self.client.get_object().bucket(&slice.bucket).key(&slice.key);
-        let call = call.set_version_id(slice.version.clone());
-        let call = call.set_if_match(slice.etag.as_ref().map(|tag| format!("\"{tag}\"")));
-        let answer = call.send().await.map_err(|e| failed(slice, CallError::new(READ[0], &e)))?;
+        let client = self.client(&slice.bucket);
+        let mut answer = get(&client, slice).await;
+        if let Err(e) = &answer
+            && let Some(client) = self.redirected(&client, &slice.bucket, e)
+        {
+            answer = get(&client, slice).await;
+        }
+        let answer = answer.map_err(|e| failed(slice, CallError::new(READ[0], &e)))?;
         let modified = answer.last_modified().and_then(|t| Timestamp::from_second(t.secs()).ok());
         Ok(OpenObject {
             modified,
@@ -159,10 +221,8 @@ impl SqsContinuations {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use aws_sdk_s3::operation::get_object::GetObjectOutput;
     use aws_sdk_sqs::operation::send_message::SendMessageOutput;
     use aws_smithy_mocks::{Rule, mock};
-    use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
     use aws_smithy_types::body::SdkBody;
 
     use super::*;
@@ -247,6 +307,48 @@ mod tests {
         let denied = refused(403, "<Error><Code>AccessDenied</Code><Message>no</Message></Error>").await;
         assert!(matches!(denied, ObjectError::Store { .. }), "{denied}");
         assert!(denied.to_string().contains("s3:GetObject"), "{denied}");
+    }
+
+    #[tokio::test]
+    async fn a_bucket_of_another_region_is_asked_there_from_then_on() {
+        let redirect = || {
+            let body = "<Error><Code>PermanentRedirect</Code><Message>elsewhere</Message></Error>";
+            let mut answer = HttpResponse::new(301.try_into().unwrap(), SdkBody::from(body));
+            answer.headers_mut().insert("x-amz-bucket-region", "eu-west-1");
+            answer
+        };
+        let malformed = || {
+            let body = "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>";
+            HttpResponse::new(400.try_into().unwrap(), SdkBody::from(body))
+        };
+        let found = || GetObjectOutput::builder().body(ByteStream::from_static(b"bytes of it")).build();
+        for refusal in [redirect as fn() -> HttpResponse, malformed] {
+            let rule = mock!(aws_sdk_s3::Client::get_object)
+                .sequence()
+                .http_response(refusal)
+                .output(found)
+                .output(found)
+                .build();
+            let objects = objects(&rule);
+            let region = |objects: &S3Objects| objects.client("trail").config().region().map(ToString::to_string);
+            assert_eq!(region(&objects).as_deref(), Some("us-east-1"));
+            for _ in 0..2 {
+                let open = objects.open(&slice()).await.unwrap();
+                assert_eq!(read(open.reader).await.unwrap(), b"bytes of it");
+                assert_eq!(region(&objects).as_deref(), Some("eu-west-1"));
+            }
+            assert_eq!(rule.num_calls(), 3);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_that_names_no_other_region_is_final() {
+        for body in ["<Error><Code>InvalidRequest</Code></Error>", "<Error><Region>us-east-1</Region></Error>"] {
+            let refusal = move || HttpResponse::new(400.try_into().unwrap(), SdkBody::from(body));
+            let rule = mock!(aws_sdk_s3::Client::get_object).sequence().http_response(refusal).build();
+            assert!(matches!(objects(&rule).open(&slice()).await, Err(ObjectError::Store { .. })), "{body}");
+            assert_eq!(rule.num_calls(), 1, "{body}");
+        }
     }
 
     #[tokio::test]
