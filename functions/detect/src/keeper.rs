@@ -7,19 +7,20 @@
 //! cannot be read, or all of whose rules are bad, leaves the last good set in force; a process that starts then
 //! reads the versions that were recorded last.
 //!
-//! It looks when a batch arrives, at most once a minute: there is no time of its own between invocations.
+//! It looks when a batch arrives, at most once a minute and for a bounded time: there is no time of its own between
+//! invocations, and a store that does not answer must not hold up detection.
 
 pub mod record;
 pub mod source;
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sentinel_durable::{Clock, Message, Outcome, worker::Handler};
 use sentinel_model::{Timestamp, time};
 use sentinel_state::{Table, TableError};
 use sentinel_telemetry::metrics;
-use tokio::{sync::Mutex, task::JoinSet};
+use tokio::{sync::Mutex, task::JoinSet, time::timeout};
 use tracing::{error, info, warn};
 
 pub use record::{RecordedSet, Records};
@@ -39,6 +40,8 @@ const MAX_TOTAL_BYTES: u64 = 64 * 1024 * 1024;
 const AT_ONCE: usize = 16;
 /// Seconds between two looks.
 const LOOK_SECONDS: i64 = 60;
+/// Longest time that a look waits for what is stored, and again as long for what was recorded: a batch is waiting.
+const LONGEST_LOOK: Duration = Duration::from_secs(15);
 /// Seconds before the next look while there is no set of operators' rules at all because of a failure.
 const ANXIOUS_SECONDS: i64 = 10;
 
@@ -53,6 +56,8 @@ enum NotTaken {
     Emptied(usize),
     #[error("every rule file was refused, the first for: {0}")]
     AllRefused(String),
+    #[error("they could not be read within {} seconds", .0.as_secs())]
+    TooSlow(Duration),
 }
 
 /// A file's text, or why it cannot be used.
@@ -83,6 +88,7 @@ pub struct RuleKeeper {
     clock: Arc<dyn Clock>,
     rules: Arc<SharedRules>,
     default_rules: bool,
+    longest_look: Duration,
     state: Mutex<State>,
 }
 
@@ -95,7 +101,8 @@ impl RuleKeeper {
         rules: Arc<SharedRules>,
         default_rules: bool,
     ) -> Self {
-        Self { source, records: Records::new(table), clock, rules, default_rules, state: Mutex::default() }
+        let (records, state) = (Records::new(table), Mutex::default());
+        Self { source, records, clock, rules, default_rules, longest_look: LONGEST_LOOK, state }
     }
 
     /// Looks for changes, unless it has just done so, and takes them over. It never fails: what goes wrong is
@@ -107,7 +114,7 @@ impl RuleKeeper {
         if state.looked_at.is_some_and(|at| time::seconds_between(at, now) < pause) {
             return;
         }
-        match self.take_over(&mut state, now).await {
+        match self.in_time(self.take_over(&mut state, now)).await {
             Ok(()) => metrics::rules_alarm(false),
             Err(e) => {
                 self.alarm(&e);
@@ -117,7 +124,12 @@ impl RuleKeeper {
             }
         }
         self.record(&mut state).await;
-        state.looked_at = Some(now);
+        state.looked_at = Some(self.clock.now());
+    }
+
+    /// Waits no longer than a look may take. What is cut has changed nothing: rules come in force in one step.
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, NotTaken>>) -> Result<T, NotTaken> {
+        timeout(self.longest_look, work).await.unwrap_or(Err(NotTaken::TooSlow(self.longest_look)))
     }
 
     fn alarm(&self, why: &NotTaken) {
@@ -160,7 +172,7 @@ impl RuleKeeper {
 
     /// Puts the versions in force that were recorded last; without them, our own pack alone.
     async fn recover(&self, state: &mut State) {
-        match self.recorded(state).await {
+        match self.in_time(self.recorded(state)).await {
             Ok(Some(loaded)) => {
                 warn!(files = loaded.objects.len(), "the versions recorded last are in force");
                 self.put_in_force(state, loaded);
@@ -252,11 +264,15 @@ impl RuleKeeper {
 
     /// Records the change, if there is one that is not. A table that fails is asked again at the next look.
     async fn record(&self, state: &mut State) {
-        let Some(set) = state.unrecorded.take() else { return };
-        if let Err(e) = self.records.add(set.clone()).await {
-            sentinel_telemetry::error("rules");
-            error!(error = %e, "the change of rules was not recorded; it is tried again");
-            state.unrecorded = Some(set);
+        let Some(set) = state.unrecorded.clone() else { return };
+        let add = async { Ok(self.records.add(set).await?) };
+        // Forgotten only after it was recorded: this may be cut at any time.
+        match self.in_time(add).await {
+            Ok(_) => state.unrecorded = None,
+            Err(e) => {
+                sentinel_telemetry::error("rules");
+                error!(error = %e, "the change of rules was not recorded; it is tried again");
+            }
         }
     }
 }

@@ -1,11 +1,12 @@
 use std::sync::{
     Mutex as Lock, PoisonError,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use ::metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use sentinel_durable::ManualClock;
 use sentinel_embedded::Database;
+use sentinel_state::{Item, Page, Query, Write};
 
 use super::*;
 
@@ -21,6 +22,7 @@ struct Inner {
     reads: usize,
     lists: usize,
     unreadable: bool,
+    hangs: bool,
     no_object: bool,
 }
 
@@ -56,6 +58,9 @@ fn denied() -> RuleSourceError {
 #[async_trait]
 impl RuleSource for Stored {
     async fn list(&self) -> Result<Vec<RuleObject>, RuleSourceError> {
+        if self.with(|s| s.hangs) {
+            return std::future::pending().await;
+        }
         self.with(|s| {
             s.lists += 1;
             if s.unreadable { Err(denied()) } else { Ok(s.listed.clone()) }
@@ -291,6 +296,62 @@ async fn without_anything_to_go_back_to_our_own_rules_are_in_force_and_it_looks_
     world.clock.advance(ANXIOUS_SECONDS);
     cold.keeper.look().await;
     assert!(cold.titles().contains(&"A".to_owned()));
+}
+
+#[tokio::test]
+async fn a_store_that_never_answers_raises_the_alarm_and_holds_no_batch_up() {
+    let world = world();
+    world.stored.put("a.yml", &rule("A"));
+    let mut warm = world.instance_with(true);
+    world.look(&warm).await;
+    world.stored.with(|s| s.hangs = true);
+    let mut cold = world.instance_with(true);
+    for instance in [&mut warm, &mut cold] {
+        instance.keeper.longest_look = Duration::from_millis(50);
+        assert_eq!(world.look(instance).await, ALARM);
+        assert!(instance.titles().contains(&"A".to_owned()), "what was recorded can still be read");
+    }
+    world.stored.with(|s| s.hangs = false);
+    assert_eq!(world.look(&cold).await, FINE);
+}
+
+#[tokio::test]
+async fn a_change_whose_record_is_cut_is_recorded_at_the_next_look() {
+    let world = world();
+    world.stored.put("a.yml", &rule("A"));
+    let gate = Arc::new(Gated { table: world.database.table(), shut: AtomicBool::new(true) });
+    let rules = Arc::new(SharedRules::default());
+    let keeper = RuleKeeper::new(world.stored.clone(), gate.clone(), world.clock.clone(), rules, false);
+    let cut = timeout(Duration::from_millis(50), keeper.look()).await;
+    assert!(cut.is_err() && world.records().await.is_empty());
+    gate.shut.store(false, Ordering::Relaxed);
+    keeper.look().await;
+    assert_eq!(world.records().await.len(), 1);
+}
+
+/// A table that takes no writes for now, and does not say so.
+struct Gated {
+    table: Arc<dyn Table>,
+    shut: AtomicBool,
+}
+
+#[async_trait]
+impl Table for Gated {
+    async fn get(&self, key: &sentinel_state::Key) -> Result<Option<Item>, TableError> {
+        self.table.get(key).await
+    }
+    async fn get_many(&self, keys: &[sentinel_state::Key]) -> Result<Vec<Item>, TableError> {
+        self.table.get_many(keys).await
+    }
+    async fn write(&self, writes: Vec<Write>) -> Result<(), TableError> {
+        if self.shut.load(Ordering::Relaxed) {
+            return std::future::pending().await;
+        }
+        self.table.write(writes).await
+    }
+    async fn query(&self, query: Query) -> Result<Page, TableError> {
+        self.table.query(query).await
+    }
 }
 
 #[tokio::test]
