@@ -18,7 +18,7 @@ QUEUES = ("IngestBusQueue", "IngestObjectsQueue", "DetectQueue", "EnrichQueue", 
 DEAD_QUEUES = tuple(name.replace("Queue", "DeadQueue") for name in QUEUES)
 FUNCTIONS = ("IngestBus", "IngestObjects", "Detect", "Enrich", "Respond", "Dashboard", "Watch")
 # What differs from the defaults: this machine's processor, a trail bucket made by the stack, no protection against removal.
-PARAMETERS = {"Architecture": "x86_64", "Trail": "bucket", "DeletionProtection": "false"}
+PARAMETERS = {"Architecture": "x86_64", "Trail": "bucket", "DeletionProtection": "false", "RetrySeconds": "2"}
 DEPLOYER_POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
 
 

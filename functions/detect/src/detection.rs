@@ -131,11 +131,14 @@ impl<'a> Builder<'a> {
     ) -> &mut Pending {
         let window = Window::around(event.time, window_minutes);
         let alert_id = alert::alert_id(rule_id, &event.principal.id, &event.account, window);
-        self.pending.entry(alert_id).or_insert_with_key(|alert_id| {
+        // Enrich drops what is ours event by event: each of these stands alone, so that its sentence goes with it.
+        let own = is_own_activity(event, &self.config.own_roles);
+        let key = if own { format!("{alert_id}\u{0}{}", event.id) } else { alert_id.clone() };
+        self.pending.entry(key).or_insert_with(|| {
             let (rule, attack, why) = rule();
             Pending {
                 detection: Detection {
-                    alert_id: alert_id.clone(),
+                    alert_id,
                     rule,
                     attack,
                     window,
@@ -335,6 +338,16 @@ mod tests {
         assert_eq!((found.len(), found[0].rule.level), (1, Level::Critical));
         assert_eq!(found[0].rule.id, OWN_ROLE_RULE);
         assert_eq!(found[0].members[0].issuer.as_deref(), Some(role));
+        let mut builder = Builder::new(&set, Config { own_roles: [role].into_iter().collect() });
+        for (id, name) in [("e1", "UpdateAccessKey"), ("e2", "CreateUser"), ("e1", "UpdateAccessKey")] {
+            let mut event = event(id, "2026-03-02T09:15:00Z", name);
+            event.principal.role = Some(String::from(role));
+            builder.add(&event, &[]);
+        }
+        let apart = builder.finish();
+        assert_eq!(apart.len(), 2, "an event that turns out to be ours takes its sentence with it");
+        assert_eq!(apart[0].alert_id, apart[1].alert_id);
+        assert!(apart.iter().all(|d| d.members.len() == 1 && d.reasons.len() == 2), "{apart:?}");
         let reads = run(|e| (e.action.read_only, e.action.name) = (Some(true), String::from("ListUsers")));
         assert_eq!((reads.len(), reads[0].rule.level), (1, Level::Critical));
         assert!(run(|e| e.principal.role = Some(String::from("arn:aws:iam::111122223333:role/other"))).is_empty());

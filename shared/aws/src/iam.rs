@@ -153,6 +153,8 @@ impl AwsIam {
         let request = self.sts.assume_role().role_arn(&arn).role_session_name(SESSION);
         let request = request.duration_seconds(SESSION_SECONDS).set_external_id(external_id);
         let answer = request.send().await.map_err(|e| match failure(ASSUME, &e) {
+            // A role that was just made is not known everywhere yet.
+            IamError::Denied(reason) if is_own => IamError::Other(reason),
             // No such role, or one that does not trust us: STS tells them apart no more than this.
             IamError::Denied(reason) => {
                 tracing::warn!(account, role = arn, reason, "the account's role cannot be assumed");

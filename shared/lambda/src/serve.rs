@@ -12,16 +12,19 @@ use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use sentinel_durable::{
     Message, Outcome, codec,
     queue::MAX_RECEIVES,
-    worker::{Handler, Settings, retry_delay},
+    worker::{Handler, retry_delay},
 };
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 
 use crate::{Intake, Start, batch};
 
 /// Part of the time left that putting failed messages off may take.
 const LAST_MOMENT: Duration = Duration::from_millis(100);
+
+/// Failed messages that are put off side by side: a batch may have hundreds.
+const AT_ONCE: usize = 16;
 
 type Answer = Pin<Box<dyn Future<Output = Result<Value>> + Send>>;
 type OnEvent = Arc<dyn Fn(Value) -> Answer + Send + Sync>;
@@ -165,14 +168,18 @@ impl Batches {
     /// Logs and counts failed messages, and has them come again after a while of their own. Best effort: a
     /// message that is not put off comes again after its visibility timeout.
     async fn put_off(&self, start: &Start, failed: &[(Message, String)]) {
-        let settings = Settings::default();
+        let room = Arc::new(Semaphore::new(AT_ONCE));
         let mut calls = JoinSet::new();
         for (message, reason) in failed {
             sentinel_telemetry::error(start.stage);
-            let delay = retry_delay(message, &settings);
+            let delay = retry_delay(message, &start.retries);
             tell(start.stage, message, reason, delay);
-            let (intake, receipt) = (Arc::clone(&self.intake), message.receipt.clone());
-            calls.spawn(async move { intake.put_off(&receipt, delay).await });
+            let (intake, receipt, room) = (Arc::clone(&self.intake), message.receipt.clone(), Arc::clone(&room));
+            calls.spawn(async move {
+                // Never closed, so a turn always comes; without one the call is as good.
+                let _turn = room.acquire_owned().await;
+                intake.put_off(&receipt, delay).await
+            });
         }
         let time = start.budget.remaining().saturating_sub(LAST_MOMENT);
         let all = async {

@@ -4,7 +4,7 @@ use std::{process::ExitCode, sync::Arc};
 
 use anyhow::{Context, Result};
 use sentinel_aws::{SdkConfig, budget::Budget, sdk};
-use sentinel_durable::{Clock, SystemClock};
+use sentinel_durable::{Clock, SystemClock, worker::Settings};
 use sentinel_telemetry::{LogFormat, TelemetryError, init_logs};
 
 use crate::{Emf, Env};
@@ -13,6 +13,11 @@ use crate::{Emf, Env};
 const DEFAULT_FILTER: &str = "info";
 /// The variable that sets it.
 const FILTER: &str = "SENTINEL_LOG";
+
+/// The variable that sets the wait before a failed message comes again.
+const RETRY: &str = "SENTINEL_RETRY_SECONDS";
+/// That wait when none is set: up to 15, 30, 60 and 120 seconds.
+const RETRY_SECONDS: u32 = 15;
 
 /// What a main wires its stage with.
 #[derive(Clone)]
@@ -28,6 +33,8 @@ pub struct Start {
     /// Settings.
     pub env: Env,
     pub(crate) metrics: Emf,
+    /// How failed messages are put off.
+    pub(crate) retries: Settings,
 }
 
 /// Starts logging (JSON lines) and counting, and loads the SDK's configuration. Once a process. A wrong
@@ -35,12 +42,23 @@ pub struct Start {
 pub async fn start(stage: &'static str) -> Result<Start> {
     let mut env = Env::process();
     start_logs(&mut env)?;
+    let retries = retries(&mut env);
     let metrics = Emf::new(stage);
     metrics::set_global_recorder(metrics.clone()).context("starting metrics")?;
     sentinel_telemetry::metrics::describe();
     let budget = Budget::unlimited();
     let sdk = sdk::load(budget.clone()).await;
-    Ok(Start { stage, sdk, budget, clock: Arc::new(SystemClock), env, metrics })
+    Ok(Start { stage, sdk, budget, clock: Arc::new(SystemClock), env, metrics, retries })
+}
+
+/// The four waits between a message's five receives double from `SENTINEL_RETRY_SECONDS`, so that together they
+/// outlast a short outage of what a stage needs. A wrong value is told with the other mistakes.
+fn retries(env: &mut Env) -> Settings {
+    let seconds = env.read(|e| e.number(RETRY, RETRY_SECONDS)).unwrap_or_else(|e| {
+        e.0.into_iter().filter(|mistake| mistake.starts_with(RETRY)).for_each(|mistake| env.note(mistake));
+        RETRY_SECONDS
+    });
+    Settings { retry_base_seconds: seconds.max(1), ..Settings::default() }
 }
 
 fn start_logs(env: &mut Env) -> Result<()> {

@@ -2,15 +2,16 @@
 //! stuck. The only function that may change anything in IAM.
 
 mod config;
+mod webhook;
 
 use std::{process::ExitCode, sync::Arc};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use config::{Config, Webhook};
 use sentinel_aws::{connect, iam::AwsIam, notify::SnsNotifier};
 use sentinel_durable::Stage;
 use sentinel_lambda::{StageQueue, Start, exit, serve_queue_and_events, start};
-use sentinel_respond::{LogNotifier, Notifier, Playbooks, Ports, Respond, WebhookNotifier};
+use sentinel_respond::{LogNotifier, Notifier, Playbooks, Ports, Respond};
 use sentinel_state::{alerts::Alerts, responses::Responses, users::Users};
 use serde_json::json;
 
@@ -50,12 +51,8 @@ async fn notifiers(start: &Start, topic: Option<String>, webhook: Option<Webhook
     if let Some(topic) = topic {
         notifiers.push(Arc::new(SnsNotifier::new(&start.sdk, topic)));
     }
-    if let Some(Webhook { url, secret }) = webhook {
-        let secret = match secret {
-            Some(arn) => Some(connect::secret(&start.sdk, &arn).await.context("reading the webhook's secret")?.text),
-            None => None,
-        };
-        notifiers.push(Arc::new(WebhookNotifier::new("webhook", &url, secret, start.clock.clone())?));
+    if let Some(webhook) = webhook {
+        notifiers.push(webhook::notifier(start, webhook).await?);
     }
     Ok(notifiers)
 }
