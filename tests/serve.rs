@@ -395,7 +395,8 @@ fn at_aws(endpoint: &str) -> std::process::Command {
 const OWN_ROLE: &str = "arn:aws:iam::111122223333:role/security/CloudSentinelRespond";
 const OWN_SESSION: &str = "arn:aws:sts::111122223333:assumed-role/CloudSentinelRespond/sentinel";
 
-#[tokio::test]
+// The server that stands for AWS must answer while this test waits for the process.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_account_is_watched_by_its_cloudtrail_with_the_caller_s_own_credentials() {
     let data = tempfile::tempdir().unwrap();
     let settings = data.path().join("sentinel.toml");
@@ -420,7 +421,8 @@ async fn one_account_is_watched_by_its_cloudtrail_with_the_caller_s_own_credenti
     server.stop();
 }
 
-#[tokio::test]
+// The server that stands for AWS must answer while this test waits for the process.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_account_is_only_acted_on_under_the_role_that_own_calls_are_known_by() {
     let folder = tempfile::tempdir().unwrap();
     let user = "arn:aws:iam::111122223333:user/ada";
