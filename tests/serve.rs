@@ -397,32 +397,6 @@ const OWN_SESSION: &str = "arn:aws:sts::111122223333:assumed-role/CloudSentinelR
 
 // The server that stands for AWS must answer while this test waits for the process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_account_is_watched_by_its_cloudtrail_with_the_caller_s_own_credentials() {
-    let data = tempfile::tempdir().unwrap();
-    let settings = data.path().join("sentinel.toml");
-    std::fs::write(&settings, format!("[respond]\nmode = \"approve\"\nown_role = \"{OWN_ROLE}\"\n")).unwrap();
-    let records = (1..=3).map(|n| {
-        let mut event = stop_logging(&format!("d0000000-0000-4000-8000-{n:012}"), &now_text());
-        event["userIdentity"]["arn"] = json!(format!("arn:aws:iam::111122223333:user/mallory{n}"));
-        event
-    });
-    let endpoint = aws(OWN_SESSION, records.collect()).await;
-    let http = Client::new();
-    let more = ["--poll", "us-east-1,eu-central-1", "--account", "aws"];
-    let server = Server::start_with(data.path(), &more, at_aws(&endpoint));
-    let token = administrator(&http, &server).await;
-    let alerts = wait_for_alerts(&http, &server, &token, 3).await;
-    assert_eq!(alerts.len(), 3);
-    let alert = get(&http, &server, &token, &format!("/alerts/{}", alerts[0]["alert_id"].as_str().unwrap())).await;
-    assert_eq!(alert["provenance"][0]["channel"], "cloud_trail_api");
-    assert_eq!(alert["provenance"][0]["account"], "111122223333");
-    let health: Value = http.get(server.url("/health")).send().await.unwrap().json().await.unwrap();
-    assert_eq!((&health["simulated_account"], &health["response_mode"]), (&json!(false), &json!("approve")));
-    server.stop();
-}
-
-// The server that stands for AWS must answer while this test waits for the process.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_account_is_only_acted_on_under_the_role_that_own_calls_are_known_by() {
     let folder = tempfile::tempdir().unwrap();
     let user = "arn:aws:iam::111122223333:user/ada";

@@ -118,7 +118,12 @@ struct Function {
 fn child(role: &str, api: &str, more: &[(&str, &str)]) -> std::process::Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--ignored", "--exact", "the_function", "--nocapture"]);
-    command.env_clear().env(ROLE, role).env("AWS_LAMBDA_RUNTIME_API", api).env("AWS_REGION", "us-east-1");
+    command
+        .env_clear()
+        .env(ROLE, role)
+        .env("AWS_LAMBDA_RUNTIME_API", api)
+        .env("AWS_REGION", "us-east-1")
+        .env("SENTINEL_RETRY_SECONDS", "2");
     for (name, value) in [("NAME", "f"), ("VERSION", "1"), ("MEMORY_SIZE", "128")] {
         command.env(format!("AWS_LAMBDA_FUNCTION_{name}"), value);
     }

@@ -88,9 +88,12 @@ pub fn derived_id(prefix: &str, parts: &[&str]) -> String {
 }
 
 /// SHA-256 of a record's JSON with sorted keys, in hexadecimal: the identity of a record that has no
-/// `eventID`. (`serde_json`'s map is sorted.)
+/// `eventID`.
 pub fn record_id(value: &serde_json::Value) -> String {
     let mut hasher = Sha256::new();
+    // Whether `serde_json` keeps the order of keys depends on what else is built in.
+    let mut value = value.clone();
+    value.sort_all_objects();
     // Writing a Value cannot fail: its keys are strings and a hasher takes every byte.
     let mut bytes = Vec::new();
     if value.serialize(&mut serde_json::Serializer::new(&mut bytes)).is_err() {
