@@ -28,7 +28,8 @@ async fn an_approved_response_contains_the_key_and_can_be_undone() {
     let listed = world.get("/api/v1/responses?state=awaiting_approval", &admin).await.is(200).json();
     assert_eq!((listed["items"].as_array().unwrap().len(), &listed["items"][0]["response_id"]), (1, &json!(id)));
     assert_eq!(world.get("/api/v1/responses?state=contained", &admin).await.is(200).json()["items"], json!([]));
-    insta::with_settings!({ sort_maps => true }, { insta::assert_json_snapshot!("response_detail", world.get(&path, &admin).await.is(200).json()) });
+    let detail = world.get(&path, &admin).await.is(200).json();
+    insta::with_settings!({ sort_maps => true }, { insta::assert_json_snapshot!("response_detail", detail) });
 
     let approved = world.post(&format!("{path}/approve"), &admin, json!({ "note": "go" })).await.is(202).json();
     assert_eq!((&approved["state"], &approved["decided_by"]), (&json!("approved"), &json!("root")));
