@@ -135,8 +135,6 @@ struct Run<'a> {
     limiter: Arc<Limiter>,
     report: PollReport,
     stored: StoredPoll,
-    /// Whether the item has not been written yet.
-    new: bool,
     seen: Seen,
     /// Events up to here are asked for: the run's start.
     until: Timestamp,
@@ -181,6 +179,9 @@ impl Poller {
         let owner = self.owner.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         let seconds = u32::try_from(budget.as_secs()).unwrap_or(u32::MAX - LEASE_MARGIN).saturating_add(LEASE_MARGIN);
         let (table, clock) = (self.polls.table().as_ref(), self.clock.as_ref());
+        // Where the poll begins stands before anything else, the lease too: who dies after this, however early,
+        // leaves a start that the next one goes on from, however late that comes.
+        self.cursor(account, region).await?;
         let Some(held) = lease::acquire(table, &name, &owner, clock, seconds).await? else {
             return Ok(PollReport { held_elsewhere: true, ..PollReport::default() });
         };
@@ -190,15 +191,12 @@ impl Poller {
     }
 
     async fn run(&self, account: &str, region: &str, deadline: Instant) -> Result<PollReport, PollError> {
+        let stored = self.cursor(account, region).await?;
         let now = whole_second(self.clock.now());
-        let found = self.polls.get(account, region).await?;
-        let new = found.is_none();
-        let stored = found.unwrap_or_else(|| first(account, region, now));
         let limiter = self.limiter(account, region);
         let seen = Seen::read(&stored.cursor.seen);
         let report = PollReport::default();
-        let mut run =
-            Run { account, region, limiter, report, stored, new, seen, until: now, deadline, narrowed: false };
+        let mut run = Run { account, region, limiter, report, stored, seen, until: now, deadline, narrowed: false };
         let done = self.ranges(&mut run).await;
         run.report.behind_seconds = time::seconds_between(run.stored.cursor.through, now).max(0);
         if let Err(e) = &done {
@@ -207,14 +205,27 @@ impl Poller {
         done.map(|()| run.report)
     }
 
+    /// The cursor as stored; the first one is written when there is none.
+    async fn cursor(&self, account: &str, region: &str) -> Result<StoredPoll, PollError> {
+        if let Some(stored) = self.polls.get(account, region).await? {
+            return Ok(stored);
+        }
+        let cursor = first(account, region, whole_second(self.clock.now()));
+        match self.polls.put(&cursor, None).await {
+            Ok(version) => Ok(StoredPoll { cursor, version }),
+            // Another poller began at the same moment: its start counts.
+            Err(e) if e.is_condition() => {
+                let found = self.polls.get(account, region).await?;
+                found.ok_or_else(|| PollError::TakenOver(format!("{account} {region}")))
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
     /// Reads everything from where events may still arrive up to the run's start. After a run that did not come
     /// to its end, what will not be read again comes first, then what is new, then the rest of the overlap: so
     /// under load new events are as prompt as they can be, and late ones wait.
     async fn ranges(&self, run: &mut Run<'_>) -> Result<(), PollError> {
-        if run.new {
-            // The start must stand, whatever becomes of this run.
-            self.write(run).await?;
-        }
         let oldest = time::plus_seconds(run.until, -HISTORY_SECONDS);
         let (settled, through) = (run.stored.cursor.settled, run.stored.cursor.through);
         if settled < oldest {
@@ -230,8 +241,14 @@ impl Poller {
             vec![(settled, arrived), (through, run.until), (arrived, through)]
         };
         for (from, to) in ranges {
+            let width = run.stored.cursor.slice_seconds;
             if !self.slices(run, from, to).await? {
                 return Ok(());
+            }
+            if !was_complete {
+                // A quiet range says nothing of the next one. Widened by it, a busy second there would be met too
+                // wide by each run anew, and never be passed.
+                run.stored.cursor.slice_seconds = run.stored.cursor.slice_seconds.min(width);
             }
         }
         run.report.complete = true;
@@ -242,7 +259,7 @@ impl Poller {
     /// Reads slice by slice; `false` when the time is over before the end.
     async fn slices(&self, run: &mut Run<'_>, mut from: Timestamp, end: Timestamp) -> Result<bool, PollError> {
         while from < end {
-            let (begun, requests) = (Instant::now(), run.report.requests);
+            let (begun, requests, read) = (Instant::now(), run.report.requests, run.report.read);
             if begun >= run.deadline && requests > 0 {
                 return Ok(false);
             }
@@ -251,7 +268,12 @@ impl Poller {
             let narrowest = time::seconds_between(from, to) <= 1;
             // Half of what is left, so that a slice that does not fit leaves time for half of it.
             let allowed = run.deadline.saturating_duration_since(begun) / 2;
-            match self.slice(run, from, to, (!narrowest).then_some(begun + allowed)).await? {
+            let slice = self.slice(run, from, to, (!narrowest).then_some(begun + allowed)).await;
+            if slice.is_err() && run.report.read > read {
+                // Fewer requests may come through where many did not.
+                run.stored.cursor.slice_seconds = (time::seconds_between(from, to) / 2).max(1);
+            }
+            match slice? {
                 Slice::Whole(records) => {
                     self.hand_on(run, &records, to).await?;
                     let easy = run.report.requests <= requests + 1 || begun.elapsed() < allowed / 8;
@@ -285,7 +307,10 @@ impl Poller {
             if !first_page && end.is_some_and(|end| Instant::now() >= end) {
                 return Ok(Slice::TooMuch);
             }
-            let page = self.page(run, from, to, next).await?;
+            // What cannot be made any narrower is not given up for want of time either: the next run would meet
+            // the same throttling at the same place, and never pass it.
+            let give_up = end.map(|_| run.deadline);
+            let page = self.page(run, from, to, next, give_up).await?;
             run.report.read += page.records.len() as u64;
             for record in page.records {
                 bytes += record.len();
@@ -306,13 +331,14 @@ impl Poller {
         }
     }
 
-    /// One page, tried again after what may pass.
+    /// One page, tried again after what may pass, until `give_up` when that is given.
     async fn page(
         &self,
         run: &mut Run<'_>,
         from: Timestamp,
         to: Timestamp,
         next: Option<String>,
+        give_up: Option<Instant>,
     ) -> Result<LookupPage, PollError> {
         let mut tried = 0;
         loop {
@@ -324,7 +350,7 @@ impl Poller {
             };
             tried += 1;
             let may_pass = matches!(error, LookupError::Throttled | LookupError::Passing(_));
-            if !may_pass || tried >= TRIES || Instant::now() >= run.deadline {
+            if !may_pass || tried >= TRIES || give_up.is_some_and(|end| Instant::now() >= end) {
                 return Err(error.into());
             }
             tracing::debug!(account = run.account, region = run.region, %error, tried, "asked again");
@@ -376,11 +402,9 @@ impl Poller {
 
     async fn write(&self, run: &mut Run<'_>) -> Result<(), PollError> {
         run.stored.cursor.seen = run.seen.write();
-        let version = (!run.new).then_some(run.stored.version);
-        match self.polls.put(&run.stored.cursor, version).await {
+        match self.polls.put(&run.stored.cursor, Some(run.stored.version)).await {
             Ok(version) => {
                 run.stored.version = version;
-                run.new = false;
                 Ok(())
             }
             Err(e) if e.is_condition() => Err(PollError::TakenOver(format!("{} {}", run.account, run.region))),
@@ -406,9 +430,9 @@ impl Poller {
 }
 
 /// The first cursor: events that may still arrive are read.
-fn first(account: &str, region: &str, now: Timestamp) -> StoredPoll {
+fn first(account: &str, region: &str, now: Timestamp) -> PollCursor {
     let start = time::plus_seconds(now, -OVERLAP_SECONDS);
-    let cursor = PollCursor {
+    PollCursor {
         account: account.to_owned(),
         region: region.to_owned(),
         through: start,
@@ -418,8 +442,7 @@ fn first(account: &str, region: &str, now: Timestamp) -> StoredPoll {
         last_success: now,
         error: None,
         seen: Vec::new(),
-    };
-    StoredPoll { cursor, version: 0 }
+    }
 }
 
 fn whole_second(t: Timestamp) -> Timestamp {
