@@ -15,10 +15,11 @@ EMULATOR_VERSION := 1.5.33
 SAM_VERSION := 1.170.0
 CFN_LINT_VERSION := 1.58.0
 CHECKOV_VERSION := 3.3.30
+CARGO_LAMBDA_VERSION := 1.9.2
 EMULATOR := $(TOOLS)/emulator/bin/ministack
 STACK_PYTHON := TOOLS=$(TOOLS) $(TOOLS)/emulator/bin/python -B
 
-.PHONY: help demo test build web lint deny test-rust test-web check-template functions cost coldstart test-opensearch e2e drill-stack latency-stack clean
+.PHONY: help demo test build web lint deny test-rust test-web check-template functions package cost coldstart test-opensearch e2e drill-stack latency-stack clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,7 +39,7 @@ demo: web ## Replay an attack through all stages and serve the dashboard (ONCE=1
 build: web ## Build the sentinel binary for use: target/release/sentinel
 	cargo build --locked --release --bin sentinel
 
-test: lint test-web test-rust check-template deny ## Everything that continuous integration checks
+test: lint test-web test-rust check-template e2e deny ## Everything that continuous integration checks
 
 lint: web
 	cargo fmt --all --check
@@ -64,6 +65,13 @@ $(TOOLS)/checkov/bin/checkov:
 
 functions: web ## Build the Lambda functions for use: target/release/*-lambda
 	cargo build --locked --release --workspace --bins
+
+package: web $(TOOLS)/sam/bin/cfn-lint $(TOOLS)/cargo-lambda/bin/cargo-lambda ## Package as users do, with cargo-lambda and with sam (ARCH=arm64 needs that Rust target)
+	TOOLS=$(TOOLS) scripts/package $(or $(ARCH),x86_64)
+
+$(TOOLS)/cargo-lambda/bin/cargo-lambda:
+	python3 -m venv $(TOOLS)/cargo-lambda
+	$(TOOLS)/cargo-lambda/bin/pip install --quiet cargo-lambda==$(CARGO_LAMBDA_VERSION)
 
 cost: functions ## Measure what a million events cost, and write docs/cost.md's tables
 	TOOLS=$(TOOLS) scripts/with-stores $(TOOLS)/emulator/bin/python -B scripts/measure/cost.py --write

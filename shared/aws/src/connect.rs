@@ -62,6 +62,8 @@ pub struct ScheduleNames {
     pub role_arn: String,
     /// The queue that they send to, by its ARN.
     pub queue_arns: Vec<(Stage, String)>,
+    /// ARN of the queue that takes what could not be delivered.
+    pub dead_arn: Option<String>,
 }
 
 /// Timers over a queue and its table. Without names none can be due later than 15 minutes from now.
@@ -71,6 +73,7 @@ pub fn timer(sdk: &SdkConfig, queue: SqsQueue, table: Arc<dyn Table>, names: Opt
         group: names.group,
         role_arn: names.role_arn,
         queue_arns: names.queue_arns.into_iter().collect(),
+        dead_arn: names.dead_arn,
     });
     ScheduledTimer::new(queue, table, schedules)
 }

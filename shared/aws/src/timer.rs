@@ -15,7 +15,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use aws_sdk_scheduler::{
     Client,
-    types::{ActionAfterCompletion, FlexibleTimeWindow, FlexibleTimeWindowMode, Target},
+    types::{ActionAfterCompletion, DeadLetterConfig, FlexibleTimeWindow, FlexibleTimeWindowMode, Target},
 };
 use sentinel_durable::{
     Clock, Outgoing, Stage, SystemClock, Timer, TimerError, queue::MAX_DELAY_SECONDS, timer::check_timer,
@@ -96,6 +96,9 @@ pub struct Schedules {
     pub role_arn: String,
     /// ARNs of the stages' queues.
     pub queue_arns: BTreeMap<Stage, String>,
+    /// ARN of the queue that takes what could not be delivered for a day (EventBridge Scheduler User Guide,
+    /// "Configuring a dead-letter queue").
+    pub dead_arn: Option<String>,
 }
 
 /// A stage that schedules cannot send to.
@@ -155,7 +158,9 @@ impl ScheduledTimer {
         text: String,
     ) -> Result<(), CallError> {
         let built = |e: aws_sdk_scheduler::error::BuildError| CallError::answer(ACTIONS[0], None, e.to_string());
-        let target = Target::builder().arn(arn).role_arn(&schedules.role_arn).input(text).build().map_err(built)?;
+        let dead = schedules.dead_arn.as_ref().map(|dead| DeadLetterConfig::builder().arn(dead).build());
+        let target = Target::builder().arn(arn).role_arn(&schedules.role_arn).input(text).set_dead_letter_config(dead);
+        let target = target.build().map_err(built)?;
         let exactly = FlexibleTimeWindow::builder().mode(FlexibleTimeWindowMode::Off).build().map_err(built)?;
         schedules
             .client

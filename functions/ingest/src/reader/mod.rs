@@ -1,8 +1,8 @@
 //! The reader: any bytes in, CloudTrail records out, one at a time.
 //!
 //! Takes whatever holds CloudTrail records (`AWSLogs` files, NDJSON, arrays, EventBridge envelopes, CloudWatch
-//! Logs subscriptions, `LookupEvents` answers, index dumps, SNS and SQS messages, each plain or gzipped), told
-//! apart by content. Neither a file nor a line is ever held whole: a structural scan cuts out one value at a
+//! Logs subscriptions, `LookupEvents` answers, index dumps, SNS and SQS messages, our own archive's objects, each
+//! plain or gzipped), told apart by content. Neither a file nor a line is ever held whole: a structural scan cuts out one value at a
 //! time, which alone is parsed. What is broken, too large or too deep costs itself only and is told with its
 //! position; other kinds of JSON objects are told by kind.
 

@@ -100,6 +100,10 @@ impl Item<'_> {
             if self.value.get("Sns").is_some_and(Value::is_object) {
                 return self.inner("Sns", envelope, depth, out);
             }
+            // A line of our own archive: the normalised event, with the record it was made from.
+            if self.value.get("raw").is_some_and(is_record) && self.value.get("provenance").is_some() {
+                return self.inner("raw", envelope, depth, out);
+            }
         }
         if let Some(data) = self.value.get("awslogs").and_then(|l| l.get("data")).and_then(|d| d.as_str()) {
             return self.base64("awslogs.data", data, envelope, out);

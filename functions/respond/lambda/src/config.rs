@@ -64,6 +64,7 @@ impl Config {
                 group: e.text("SENTINEL_SCHEDULE_GROUP"),
                 role_arn: e.arn("SENTINEL_SCHEDULE_ROLE_ARN"),
                 queue_arns: vec![(Stage::Respond, e.arn("SENTINEL_RESPOND_QUEUE_ARN"))],
+                dead_arn: e.optional_arn("SENTINEL_RESPOND_DEAD_QUEUE_ARN"),
             },
         }
     }

@@ -44,6 +44,7 @@ impl Fixture {
             });
         let create = mock!(Client::create_schedule).then_compute_output(move |input: &CreateScheduleInput| {
             let target = input.target().unwrap();
+            assert_eq!(target.dead_letter_config().and_then(|dead| dead.arn()), Some("arn:dead"));
             let when = input.schedule_expression().unwrap();
             let text = format!("{} {when} {} {}", input.name().unwrap(), target.arn(), target.input().unwrap());
             created.lock().unwrap().push(text);
@@ -73,6 +74,7 @@ impl Fixture {
             group: "sentinel".into(),
             role_arn: "arn:aws:iam::123456789012:role/schedules".into(),
             queue_arns: BTreeMap::from([(STAGE, "arn:respond".to_owned())]),
+            dead_arn: Some("arn:dead".to_owned()),
         };
         ScheduledTimer::new(self.queue(), Arc::clone(&self.table), Some(schedules))
     }

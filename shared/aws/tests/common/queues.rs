@@ -70,6 +70,7 @@ impl Fixture {
             group: self.group.clone(),
             role_arn: "arn:aws:iam::123456789012:role/schedules".into(),
             queue_arns: self.arns.clone(),
+            dead_arn: None,
         };
         ScheduledTimer::new(self.sqs(), self.table(), Some(schedules))
     }

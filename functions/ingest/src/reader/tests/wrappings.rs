@@ -149,6 +149,24 @@ fn index_dumps() {
 }
 
 #[test]
+fn objects_of_our_own_archive() {
+    let mut events = Vec::new();
+    read(record("1").as_bytes(), "x.json", None, &Limits::default(), &mut |found| {
+        let Found::Record(record) = found else { panic!("no record") };
+        let channel = sentinel_model::Channel::Folder { path: "logs".into() };
+        let received_at = "2026-03-02T10:00:00Z".parse().unwrap();
+        let mut event =
+            crate::normalise::normalise(&record, sentinel_model::Provenance { channel, received_at }).unwrap();
+        event.account = "111122223333".into();
+        events.push(event);
+    })
+    .unwrap();
+    let object = sentinel_archive::object::objects(&events).unwrap().remove(0);
+    assert_eq!(seen(object.bytes), Seen { records: vec!["1".into()], ..Seen::default() });
+    assert_eq!(seen(r#"{"raw":{"eventName":"x","eventID":"y"}}"#).records, [""; 0], "not every raw is a record's");
+}
+
+#[test]
 fn messages_of_sns_and_sqs_in_each_other() {
     let sns = format!(
         r#"{{"Type":"Notification","TopicArn":"t","Message":{}}}"#,
