@@ -37,6 +37,8 @@ from runtime import Function, sqs_event
 ROOT = Path(__file__).resolve().parents[2]
 ACCOUNT = "123456789012"
 STAGES = ("detect", "enrich", "respond")
+WRITES_AN_EVENT = 0.25
+"""What is written is written for a batch, a principal or an alert, never for an event."""
 MILLION = 1_000_000
 FULL_CPU_MB = 1769
 """Memory at which a function has one vCPU; with less it has that share (Lambda Developer Guide, "Configure function memory")."""
@@ -280,6 +282,11 @@ def report(paths: dict[str, Spent], args: argparse.Namespace) -> tuple[str, bool
         if total > bound:
             good = False
             lines.append(f"**Over the bound of {bound:.2f}.**")
+        writes = spent.calls["dynamodb write units"] / spent.events
+        lines.append(f"Units written to DynamoDB an event: {writes:.3f}.")
+        if writes > WRITES_AN_EVENT:
+            good = False
+            lines.append(f"**Over the bound of {WRITES_AN_EVENT}.**")
     return "\n".join(lines) + "\n", good
 
 
