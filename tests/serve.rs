@@ -3,15 +3,19 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "common/aws.rs"]
+mod aws;
 mod common;
 
 use std::{
+    collections::BTreeMap,
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Child, Stdio},
     time::{Duration, Instant},
 };
 
+use aws::Aws;
 use common::{run, sentinel, stop_logging, write};
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
@@ -331,51 +335,6 @@ async fn a_command_holds_to_the_guardrails_that_the_server_was_started_with() {
     assert!(told.contains("refused") && told.contains("break-glass"), "{told}");
 }
 
-/// Answers as STS and CloudTrail do: the caller is `arn`, and `LookupEvents` gives the records in two pages.
-async fn aws(arn: &'static str, records: Vec<Value>) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let answer = move |headers: axum::http::HeaderMap, body: String| {
-        let records = records.clone();
-        async move {
-            let operation = headers.get("x-amz-target").map_or("", |v| v.to_str().unwrap());
-            if operation.ends_with(".LookupEvents") {
-                let asked: Value = serde_json::from_str(&body).unwrap();
-                let (from, to) = (asked["StartTime"].as_f64().unwrap(), asked["EndTime"].as_f64().unwrap());
-                let within = |record: &&Value| {
-                    let time: jiff::Timestamp = record["eventTime"].as_str().unwrap().parse().unwrap();
-                    let second = i32::try_from(time.as_second()).map_or(0.0, f64::from);
-                    (from..=to).contains(&second)
-                };
-                let found: Vec<_> = records.iter().filter(within).collect();
-                let first = asked["NextToken"].is_null();
-                let page = if first { &found[..found.len().min(1)] } else { &found[found.len().min(1)..] };
-                let events: Vec<_> = page.iter().map(|r| json!({ "CloudTrailEvent": r.to_string() })).collect();
-                let next = (first && found.len() > 1).then_some("more");
-                return json!({ "Events": events, "NextToken": next }).to_string();
-            }
-            assert!(body.contains("Action=GetCallerIdentity"), "{operation} {body}");
-            let account = arn.split(':').nth(4).unwrap();
-            format!(
-                "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><GetCallerIdentityResult>\
-                 <Arn>{arn}</Arn><UserId>x</UserId><Account>{account}</Account></GetCallerIdentityResult>\
-                 </GetCallerIdentityResponse>"
-            )
-        }
-    };
-    let router = axum::Router::new().route("/", axum::routing::post(answer));
-    tokio::spawn(async move {
-        use hyper_util::{rt::TokioIo, service::TowerToHyperService};
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            let service = TowerToHyperService::new(router.clone());
-            let serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-            tokio::spawn(serving);
-        }
-    });
-    format!("http://{address}")
-}
-
 /// The binary with credentials for that AWS and no other.
 fn at_aws(endpoint: &str) -> std::process::Command {
     let mut binary = sentinel();
@@ -395,6 +354,69 @@ fn at_aws(endpoint: &str) -> std::process::Command {
 const OWN_ROLE: &str = "arn:aws:iam::111122223333:role/security/CloudSentinelRespond";
 const OWN_SESSION: &str = "arn:aws:sts::111122223333:assumed-role/CloudSentinelRespond/sentinel";
 
+/// Waits until a Region's events have been read to the end so many times.
+async fn wait_until_told(aws: &Aws, region: &str, times: usize) {
+    let end = Instant::now() + Duration::from_secs(150);
+    while aws.told(region) < times {
+        assert!(Instant::now() < end, "{region} was read {} of {times} times", aws.told(region));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Events that a server's ingest accepted.
+async fn accepted(http: &Client, server: &Server) -> f64 {
+    let text = http.get(format!("{}/metrics", server.base)).send().await.unwrap().text().await.unwrap();
+    let counts = text.lines().filter(|line| line.starts_with("sentinel_events_total"));
+    counts.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+}
+
+// The server that stands for AWS must answer while this test waits for the process.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_account_is_watched_by_its_cloudtrail_and_a_restart_reads_on() {
+    let data = tempfile::tempdir().unwrap();
+    let settings = data.path().join("sentinel.toml");
+    std::fs::write(&settings, format!("[respond]\nmode = \"approve\"\nown_role = \"{OWN_ROLE}\"\n")).unwrap();
+    // Not of this very second: a poll reads up to the second in which it begins, and leaves that to the next, a minute on.
+    let time = (jiff::Timestamp::now() - Duration::from_secs(30)).strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let records = (1..=3).map(|n| {
+        let mut event = stop_logging(&format!("d0000000-0000-4000-8000-{n:012}"), &time);
+        event["userIdentity"]["arn"] = json!(format!("arn:aws:iam::111122223333:user/mallory{n}"));
+        event["userIdentity"]["userName"] = json!(format!("mallory{n}"));
+        event
+    });
+    let aws = Aws::new(OWN_SESSION, records.collect(), 2);
+    let endpoint = aws.listen().await;
+    let http = Client::new();
+    let more = ["--poll", "us-east-1,eu-central-1", "--account", "aws"];
+    let server = Server::start_with(data.path(), &more, at_aws(&endpoint));
+    let token = administrator(&http, &server).await;
+    let alerts = wait_for_alerts(&http, &server, &token, 3).await;
+    assert_eq!(alerts.len(), 3);
+    let alert = get(&http, &server, &token, &format!("/alerts/{}", alerts[0]["alert_id"].as_str().unwrap())).await;
+    assert_eq!(alert["provenance"][0]["channel"], "cloud_trail_api");
+    assert_eq!(alert["provenance"][0]["account"], "111122223333");
+    let health: Value = http.get(server.url("/health")).send().await.unwrap().json().await.unwrap();
+    assert_eq!((&health["simulated_account"], &health["response_mode"]), (&json!(false), &json!("approve")));
+    assert!((accepted(&http, &server).await - 3.0).abs() < f64::EPSILON);
+    wait_until_told(&aws, "eu-central-1", 1).await;
+    server.stop();
+
+    // Started again it reads the same minutes, and takes in nothing of them.
+    let (here, there) = (aws.told("us-east-1"), aws.told("eu-central-1"));
+    let server = Server::start_with(data.path(), &more, at_aws(&endpoint));
+    let token = administrator(&http, &server).await;
+    wait_until_told(&aws, "us-east-1", here + 1).await;
+    wait_until_told(&aws, "eu-central-1", there + 1).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(accepted(&http, &server).await.abs() < f64::EPSILON);
+    let again = wait_for_alerts(&http, &server, &token, 3).await;
+    let of_events = |alerts: &[Value]| -> BTreeMap<String, Value> {
+        alerts.iter().map(|a| (a["alert_id"].as_str().unwrap().to_owned(), a["event_ids"].clone())).collect()
+    };
+    assert_eq!(of_events(&again), of_events(&alerts));
+    server.stop();
+}
+
 // The server that stands for AWS must answer while this test waits for the process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_account_is_only_acted_on_under_the_role_that_own_calls_are_known_by() {
@@ -407,7 +429,7 @@ async fn an_account_is_only_acted_on_under_the_role_that_own_calls_are_known_by(
         (other, with_role.as_str(), "assumed-role/Admin/ada"),
         (OWN_SESSION, "mode = \"automatic\"", "needs own_role"),
     ] {
-        let endpoint = aws(arn, Vec::new()).await;
+        let endpoint = Aws::new(arn, Vec::new(), 0).listen().await;
         let config = folder.path().join("settings.toml");
         std::fs::write(&config, format!("[respond]\n{settings}\n")).unwrap();
         let data = folder.path().join("data");
