@@ -6,7 +6,8 @@
 //! nothing; one lease for each account and key keeps two workers from the same call; and every write is
 //! conditional on the version that was read.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sentinel_durable::codec::CodecError;
 use sentinel_durable::{Stage, TimerError, lease, outbox};
@@ -68,6 +69,8 @@ pub struct Respond {
     pub(crate) ports: Ports,
     pub(crate) config: Config,
     pub(crate) playbooks: Playbooks,
+    /// When waiting responses expire, by their ids, as this process has set their timers.
+    waiting: Mutex<HashMap<String, Timestamp>>,
 }
 
 /// How a saga goes on after a state change.
@@ -82,7 +85,7 @@ impl Respond {
     /// Respond over its ports; an error when the mode needs an account and none is connected.
     pub fn new(ports: Ports, config: Config, playbooks: Playbooks) -> Result<Self, ConfigError> {
         config.check(ports.iam.as_ref())?;
-        Ok(Self { ports, config, playbooks })
+        Ok(Self { ports, config, playbooks, waiting: Mutex::default() })
     }
 
     /// The settings in force.
@@ -134,6 +137,8 @@ impl Respond {
     /// is logged and stops no other.
     pub async fn resume_open(&self) -> Result<usize, WorkError> {
         let open = self.ports.responses.open().await?;
+        // What others decided meanwhile waits no longer.
+        self.waiting().retain(|waiting, _| open.iter().any(|(_, response_id)| response_id == waiting));
         for (account, response_id) in &open {
             if let Err(e) = self.drive(account, response_id).await {
                 warn!(response = %response_id, error = %e, "response could not be resumed; it will be again");
@@ -164,9 +169,14 @@ impl Respond {
         Err(WorkError::Contended(response_id.to_owned()))
     }
 
-    /// Sets the one timer a response that is not under way may need, then forgets the other.
+    /// Sets the one timer a response that is not under way may need, then forgets the other. What this process has
+    /// set already it does not set again, unless it should have fired by now.
     async fn settle(&self, response: &Response) -> Result<(), WorkError> {
-        if let Some(due) = response.expires_at.filter(|_| response.state == ResponseState::AwaitingApproval) {
+        let due = response.expires_at.filter(|_| response.state == ResponseState::AwaitingApproval);
+        if let Some(due) = due {
+            if due > self.ports.clock.now() && self.waiting().get(&response.response_id) == Some(&due) {
+                return Ok(());
+            }
             let work = Work::Expire {
                 account: response.account.clone(),
                 response_id: response.response_id.clone(),
@@ -175,7 +185,17 @@ impl Respond {
             let id = format!("{}.expire", response.response_id);
             self.ports.timer.set(&id, due, Stage::Respond, &work.body()?).await?;
         }
-        Ok(self.ports.timer.cancel(&response.response_id).await?)
+        self.ports.timer.cancel(&response.response_id).await?;
+        // Noted last: what failed half-way is done again.
+        match due {
+            Some(due) => self.waiting().insert(response.response_id.clone(), due),
+            None => self.waiting().remove(&response.response_id),
+        };
+        Ok(())
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<String, Timestamp>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sets the timer that comes back to work that is about to begin, whatever becomes of this process.

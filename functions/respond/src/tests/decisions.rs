@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use sentinel_model::OwnRoles;
 use sentinel_model::response::{Mode, ResponseState};
+use sentinel_model::{OwnRoles, time};
 use sentinel_state::users::Role;
 use sentinel_state::{Key, Put, Write};
 use serde_json::json;
@@ -214,4 +214,24 @@ async fn the_kill_switch_is_set_even_where_earlier_settings_cannot_be_read() {
     assert_eq!((set.on, set.reason.as_deref(), set.earlier.len()), (true, Some("a fire"), 0));
     let error = world.respond.approve(&id, &world.person("ada"), None).await.unwrap_err();
     assert!(error.to_string().contains("kill switch"), "{error}");
+}
+
+#[tokio::test]
+async fn a_look_at_what_waits_sets_no_timer_that_is_set() {
+    let (world, _) = waiting().await;
+    let calls = async |respond: &Respond| {
+        let before = world.faults.calls.load(Ordering::SeqCst);
+        respond.resume_open().await.unwrap();
+        world.faults.calls.load(Ordering::SeqCst) - before
+    };
+    assert_eq!(calls(&world.respond).await, 0);
+    let restarted =
+        Respond::new(world.respond.ports.clone(), world.respond.config().clone(), Playbooks::shipped().unwrap())
+            .unwrap();
+    assert_eq!(calls(&restarted).await, 2, "set once, and the other timer forgotten");
+    assert_eq!(calls(&restarted).await, 0);
+    // A timer that should have fired is set again, whatever became of it.
+    let left = time::seconds_between(world.now(), world.response().await.expires_at.unwrap());
+    world.clock.advance(left + 1);
+    assert_eq!(calls(&restarted).await, 2);
 }
