@@ -1,9 +1,10 @@
 """Runs the emulator in this process with a recording hook around its request path.
 
 Out: (a) while switched on, an `AWS API Call via CloudTrail` event on the default bus for every call that changes something,
-as CloudTrail itself does on AWS, so that the template's own rules fire; (b) every call by who made it, for the comparison of
-policies with what the code calls. Under `/_trail/` the tests switch it, read it, and put ready-made records on the bus
-(PutEvents refuses `aws.*` sources here as on AWS).
+as CloudTrail itself does on AWS, so that the template's own rules fire, and the same events by LookupEvents, whose answer by
+the emulator alone knows no pages; (b) every call by who made it, for the comparison of policies with what the code calls.
+Under `/_trail/` the tests switch it, read it, and put ready-made records on the bus (PutEvents refuses `aws.*` sources here
+as on AWS).
 
 Written against ministack 1.5.33, whose private functions it wraps: the version is pinned where it is installed.
 """
@@ -24,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import trail
 from ministack import app as emulator
 from ministack.core import iam_actions, iam_evaluator
-from ministack.core.responses import get_account_id, set_request_account_id, set_request_region
+from ministack.core.responses import get_account_id, get_region, set_request_account_id, set_request_region
+from ministack.services import cloudtrail
 
 ACCOUNT = os.environ["MINISTACK_ACCOUNT_ID"]
 REGION = os.environ.get("AWS_DEFAULT_REGION", "us-east-1")
@@ -38,6 +40,8 @@ _calls: dict[str, dict[str, dict[str, Any]]] = {}
 _timeline: list[dict[str, Any]] = []
 # changes of access keys in order, by which the drill counts containments
 _changes: list[dict[str, Any]] = []
+# when LookupEvents was answered, by a clock that only goes forward
+_lookups: list[float] = []
 _WATCHED = frozenset({"iam:UpdateAccessKey", "iam:DeleteAccessKey", "iam:PutUserPolicy", "iam:PutRolePolicy"})
 # IAM knows no actions for batches: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsqs.html
 _BATCHES = {
@@ -148,6 +152,15 @@ def observe(service: str, method: str, path: str, headers: dict[str, str], body:
     put_on_bus([made])
 
 
+def lookup_events(asked: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
+    """Answers LookupEvents from the calls that were put on the bus; the emulator has checked signature and policy before."""
+    with _lock:
+        _lookups.append(time.monotonic())
+        records = [made for made in _state["events"] if made["awsRegion"] == get_region()]
+    status, told = trail.lookup(records, asked)
+    return status, {"Content-Type": "application/x-amz-json-1.1"}, json.dumps(told).encode()
+
+
 async def dispatch(method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any], request_id: str) -> Any:
     """The emulator's dispatch, and the record of it."""
     started = time.monotonic()
@@ -181,6 +194,9 @@ async def control(path: str, body: bytes) -> tuple[int, dict[str, Any]]:
     if path == "events":
         with _lock:
             return 200, {"records": list(_state["events"])}
+    if path == "lookups":
+        with _lock:
+            return 200, {"at": list(_lookups)}
     if path == "timeline":
         taken, _timeline[:] = list(_timeline), []
         return 200, {"calls": taken}
@@ -207,6 +223,7 @@ async def entry(scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], se
 
 if __name__ == "__main__":
     iam_actions.extract_iam_action = iam_action
+    cloudtrail._DISPATCH["LookupEvents"] = lookup_events
     iam_actions.extract_resource_arn = resource_arn
     emulator._dispatch_service_request = dispatch
     emulator.app = entry

@@ -17,9 +17,9 @@ from typing import Any
 import checks
 from account import Intruder, attack, attack_records, key_states, make_intruder, record, snapshot, works
 from checks import check, passed, same, step, wait
-from emulator import Emulator
+from emulator import REGION, Emulator
 from paths import OUT
-from pipeline import FUNCTIONS, QUEUES, Pipeline, envelope, shuffled
+from pipeline import FUNCTIONS, QUEUES, Pipeline, envelope, notice_by_event_bridge, notice_by_topic, shuffled
 from policies import Withheld, named
 
 SEED = 20_261_122
@@ -43,7 +43,10 @@ def main() -> None:
             contained = automatic_takes_exactly_the_used_key(pipeline)
             undo_gives_the_key_back(pipeline, contained[0])
             posted = posted_logs_only_ask(pipeline)
-            repetition_changes_nothing(pipeline, [*watched, *contained, posted, *strangers])
+            told = other_notices_tell_of_files(pipeline)
+            polled = the_event_history_is_polled(pipeline)
+            refused = a_refused_action_is_not_taken_for_done(pipeline)
+            repetition_changes_nothing(pipeline, [*watched, *contained, posted, *told, *polled, refused, *strangers])
             each_function_needs_its_policy(pipeline)
             only_poison_is_dead(pipeline)
         finally:
@@ -172,6 +175,91 @@ def posted_logs_only_ask(pipeline: Pipeline) -> Intruder:
     check(status in (200, 202), "approval is accepted", (status, told))
     pipeline.response_in(who.used, "contained")
     same(key_states(emulator, who.name), {who.used: "Inactive", who.other: "Active"}, "then exactly the used key is Inactive")
+    return who
+
+
+def other_notices_tell_of_files(pipeline: Pipeline) -> list[Intruder]:
+    """Trail files are taken in whichever way the bucket tells of them: by a topic, and by EventBridge."""
+    step("trail files by a topic and by EventBridge")
+    emulator, s3, bucket = pipeline.emulator, pipeline.emulator.client("s3"), pipeline.stack.outputs["TrailBucketMade"]
+    own = s3.get_bucket_notification_configuration(Bucket=bucket)
+    own.pop("ResponseMetadata")
+    check(bool(own), "the template's bucket tells of its files", own)
+    s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={})
+    people = [make_intruder(emulator, "judy"), make_intruder(emulator, "mike")]
+    for seed, (who, notice) in enumerate(zip(people, (notice_by_topic, notice_by_event_bridge), strict=True)):
+        key = pipeline.put_file(attack_records(who, random.Random(SEED + 10 + seed)), who.name)
+        pipeline.send("IngestObjectsQueue", [notice(bucket, key)])
+    for who, way in zip(people, ("SNS", "EventBridge"), strict=True):
+        response = pipeline.response_in(who.used, "contained")
+        check(bool(response["verification"]), f"a file told of by {way} is read: the used key is contained", response)
+    s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=own)
+    return people
+
+
+def the_event_history_is_polled(pipeline: Pipeline) -> list[Intruder]:
+    """With no events from the bus the scheduled poll sees attacks; it keeps the service's pace and needs its permission."""
+    step("attacks that only the event history tells of")
+    emulator = pipeline.emulator
+    pipeline.settle()
+    pipeline.update(PollRegions=REGION, BusRuleState="DISABLED")
+    action = "cloudtrail:LookupEvents"
+    first, second = make_intruder(emulator, "walter"), make_intruder(emulator, "wendy")
+    attack(emulator, first)
+    _contained_by_poll(pipeline, first)
+    at = emulator.trail("lookups")["at"]
+    check(len(at) > 3, f"the poll asked {len(at)} times", at)
+    # A quarter of a second for what the way from the function to here takes.
+    rushed = [(i, j) for i in range(len(at)) for j in range(i + 1, len(at)) if j - i > 2 * (at[j] - at[i] + 0.25)]
+    check(not rushed, "and never more than twice a second", [(at[i], at[j]) for i, j in rushed])
+    before = pipeline.calls("IngestPoll").get(action, {}).get("denied", 0)
+    withheld = Withheld(emulator, pipeline.role("IngestPoll"), action)
+    attack(emulator, second)
+    # More than once, as the minute's own poll may be at work.
+    wait(f"IngestPoll fails as a whole without {action}", lambda: "FunctionError" in _poll(pipeline), 90, 1)
+    denied = pipeline.calls("IngestPoll")[action]["denied"]
+    check(denied > before, f"IngestPoll fails as a whole without {action}", denied)
+    check(not pipeline.alerts_of(second.arn), "and nothing is seen")
+    withheld.restore()
+    _contained_by_poll(pipeline, second)
+    passed("with it back nothing was lost")
+    # What happened without the bus is polled before the polls end, so that no event is missed for what follows.
+    pipeline.settle()
+    pipeline.update(BusRuleState="ENABLED")
+    time.sleep(2)
+    wait("a poll reads all of it", lambda: _poll(pipeline).get(REGION, {}).get("complete"), 120, 1)
+    pipeline.settle()
+    pipeline.update(PollRegions="")
+    return [first, second]
+
+
+def _poll(pipeline: Pipeline) -> dict[str, Any]:
+    """What the poll answers when it is run now: by Region, or with FunctionError."""
+    told = pipeline.emulator.client("lambda").invoke(FunctionName=pipeline.stack.physical("IngestPoll"), Payload=b"{}")
+    answer: dict[str, Any] = json.loads(told["Payload"].read())
+    return answer | {key: told[key] for key in ("FunctionError",) if key in told}
+
+
+def _contained_by_poll(pipeline: Pipeline, who: Intruder) -> None:
+    """Waits for the response to an attack that came by the poll alone: a minute, and what reading the history takes."""
+    response = pipeline.response_in(who.used, "contained", 240)
+    alerts = [pipeline.api.get(f"/alerts/{a['alert_id']}") for a in pipeline.alerts_of(who.arn)]
+    channels = {p["channel"] for alert in alerts for p in alert["provenance"]}
+    same(channels, {"cloud_trail_api"}, f"the attack by {who.name} came by the event history alone")
+    check(bool(response["verification"]), "and its key is contained", response)
+
+
+def a_refused_action_is_not_taken_for_done(pipeline: Pipeline) -> Intruder:
+    """Where IAM refuses the containment it is recorded as failed, and the key is as it was."""
+    step("the containing role without its action")
+    emulator = pipeline.emulator
+    who = make_intruder(emulator, "ivan")
+    withheld = Withheld(emulator, pipeline.own_role(), "iam:UpdateAccessKey")
+    attack(emulator, who)
+    response = pipeline.response_in(who.used, "failed", 120)
+    check(not response["verification"], "a refused action is recorded as failed, not as done", response)
+    same(key_states(emulator, who.name), {who.used: "Active", who.other: "Active"}, "and both keys are as they were")
+    withheld.restore()
     return who
 
 

@@ -31,6 +31,34 @@ def recorded(made: trail.Call, caller: trail.Caller = USER) -> dict[str, Any]:
     return found
 
 
+class Lookups(unittest.TestCase):
+    """LookupEvents over records."""
+
+    def test_pages_hold_each_event_once_newest_first_and_keep_to_what_there_was(self) -> None:
+        times = [f"2026-03-01T12:00:{second:02}Z" for second in range(25)]
+        records = [recorded(call("iam:CreateUser")) | {"eventTime": at, "eventID": at} for at in times]
+        asked: dict[str, Any] = {"StartTime": 1772366402, "EndTime": 1772366423, "MaxResults": 50}
+        found: list[str] = []
+        for page in range(4):
+            status, told = trail.lookup(records, asked)
+            self.assertEqual(status, 200)
+            found += [json.loads(event["CloudTrailEvent"])["eventID"] for event in told["Events"]]
+            records.append(records[5] | {"eventID": f"late {page}"})
+            if "NextToken" not in told:
+                break
+            asked["NextToken"] = told["NextToken"]
+        self.assertEqual(found, times[2:24][::-1])
+
+    def test_what_the_service_refuses_is_refused(self) -> None:
+        for asked, code in (
+            ({"StartTime": 2, "EndTime": 1}, "InvalidTimeRangeException"),
+            ({"MaxResults": 51}, "InvalidMaxResultsException"),
+            ({"NextToken": "other"}, "InvalidNextTokenException"),
+        ):
+            status, told = trail.lookup([], asked)
+            self.assertEqual((status, told["__type"]), (400, code))
+
+
 class Records(unittest.TestCase):
     """Records of single calls."""
 

@@ -7,6 +7,7 @@ where CloudTrail records nothing: data events, and requests whose signature or k
 
 from __future__ import annotations
 
+import calendar
 import json
 import re
 import time
@@ -39,6 +40,9 @@ UNAUTHENTICATED = frozenset(
     }
 )
 DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError"})
+# Few events a page, so that a poll of a test's account is of many: the service gives at most as many as are asked for.
+PAGE = 10
+MOST_RESULTS = 50
 SECRETS = frozenset({"secretAccessKey", "secretString", "secretBinary", "password", "newPassword", "oldPassword"})
 
 
@@ -74,6 +78,46 @@ class Call:
     @property
     def name(self) -> str:
         return self.action.partition(":")[2]
+
+
+def lookup(records: list[dict[str, Any]], asked: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """Status and answer of LookupEvents over a Region's records, which only ever grow at the end: newest first, both ends of the
+    time inclusive. A token keeps to what there was when the first page was asked for.
+    https://docs.aws.amazon.com/awscloudtrail/latest/APIReference/API_LookupEvents.html
+    """
+    start, end = float(asked.get("StartTime", 0)), float(asked.get("EndTime", time.time()))
+    if start > end:
+        return 400, {"__type": "InvalidTimeRangeException", "message": "the end lies before the start"}
+    most = asked.get("MaxResults", MOST_RESULTS)
+    if not 1 <= most <= MOST_RESULTS:
+        return 400, {"__type": "InvalidMaxResultsException", "message": f"{most} is not from 1 to {MOST_RESULTS}"}
+    token = re.fullmatch(r"(\d+)/(\d+)", asked.get("NextToken", f"{len(records)}/0"))
+    if not token:
+        return 400, {"__type": "InvalidNextTokenException", "message": "no token of ours"}
+    known, offset = int(token[1]), int(token[2])
+    within = [(at, r) for r in records[:known] if start <= (at := _seconds(r["eventTime"])) <= end]
+    within.sort(key=lambda pair: -pair[0])
+    until = offset + min(most, PAGE)
+    events = [
+        {
+            "EventId": r["eventID"],
+            "EventName": r["eventName"],
+            "ReadOnly": str(r["readOnly"]).lower(),
+            "AccessKeyId": r["userIdentity"].get("accessKeyId", ""),
+            "EventTime": at,
+            "EventSource": r["eventSource"],
+            "Username": r["userIdentity"].get("userName", ""),
+            "Resources": [],
+            "CloudTrailEvent": json.dumps(r),
+        }
+        for at, r in within[offset:until]
+    ]
+    return 200, {"Events": events} | ({"NextToken": f"{known}/{until}"} if until < len(within) else {})
+
+
+def _seconds(text: str) -> int:
+    """Seconds since 1970 of a record's eventTime."""
+    return calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%SZ"))
 
 
 def is_reading(name: str) -> bool:
