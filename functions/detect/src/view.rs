@@ -78,6 +78,31 @@ impl FieldPath {
         walk(record, &self.steps, MAX_DEPTH, &mut found);
         found
     }
+
+    /// Looks the field up in a record whose own members are read already.
+    pub(crate) fn find_in<'a>(&self, members: &[(&'a str, &'a Value)], record: &'a Value) -> Found<'a> {
+        let Some((Step::Key { name, rest: flat }, rest)) = self.steps.split_first() else { return self.find(record) };
+        if !record.is_object() {
+            return self.find(record);
+        }
+        let mut first = None;
+        let mut found = Found::Absent;
+        for (key, value) in members {
+            if *key == &**name && first.is_none() {
+                first = Some(*value);
+                if flat.is_none() {
+                    break;
+                }
+            } else if flat.as_deref().is_some_and(|flat| *key == flat) {
+                found.push(value);
+                return found;
+            }
+        }
+        if let Some(value) = first {
+            walk(value, rest, MAX_DEPTH - 1, &mut found);
+        }
+        found
+    }
 }
 
 /// Reads `[0]` or `[0][-1]`; `None` when it is something else, which is then part of a key.
@@ -189,7 +214,7 @@ fn number(value: &Value) -> EventValue<'_> {
 }
 
 /// Compact JSON text of a value, keys in the record's order.
-fn json_text(value: &Value) -> String {
+pub(crate) fn json_text(value: &Value) -> String {
     // Writing a parsed value to memory has no way to fail: its keys are strings and its numbers finite.
     sonic_rs::to_string(value).unwrap_or_default()
 }
@@ -245,6 +270,38 @@ fn any_string(value: &Value, pred: &dyn Fn(&str) -> bool, depth: usize) -> bool 
         return object.iter().any(|(_, v)| any_string(v, pred, depth - 1));
     }
     value.as_array().is_some_and(|items| items.iter().any(|v| any_string(v, pred, depth - 1)))
+}
+
+/// Stands between texts that are searched together. No text of a rule that is searched for so contains it.
+pub(crate) const BETWEEN_TEXTS: char = '\u{10FFFF}';
+
+/// All texts of a record in lower case, one after the other.
+pub(crate) fn lower_texts(record: &Value) -> String {
+    let mut all = String::new();
+    add_lower(record, &mut all, MAX_DEPTH);
+    all
+}
+
+fn add_lower(value: &Value, all: &mut String, depth: usize) {
+    if depth == 0 {
+        return;
+    }
+    if let Some(text) = value.as_str() {
+        if text.is_ascii() {
+            all.extend(text.chars().map(|c| c.to_ascii_lowercase()));
+        } else {
+            all.push_str(&text.to_lowercase());
+        }
+        all.push(BETWEEN_TEXTS);
+    } else if let Some(object) = value.as_object() {
+        for (_, inner) in object {
+            add_lower(inner, all, depth - 1);
+        }
+    } else if let Some(items) = value.as_array() {
+        for inner in items {
+            add_lower(inner, all, depth - 1);
+        }
+    }
 }
 
 fn collect_strings<'a>(value: &'a Value, all: &mut Vec<Cow<'a, str>>, depth: usize) {

@@ -95,8 +95,8 @@ impl RuleSet {
         hits.clear();
         let fields = self.fields.of(record);
         let skipped = |number: u32| self.rules[number as usize].program.is_none();
-        self.dispatch.candidates(record, skipped, |number| {
-            if self.rules[number as usize].program.as_ref().is_some_and(|p| p.matches(&fields)) {
+        self.dispatch.candidates(&fields, skipped, |number, found| {
+            if self.rules[number as usize].program.as_ref().is_some_and(|p| p.matches(&fields, found)) {
                 hits.push(RuleIndex(number));
             }
         });

@@ -1,0 +1,88 @@
+//! What matching costs beside parsing, as one table: `cargo bench -p sentinel-detect --bench table`.
+//!
+//! Every figure is the median of alternating runs over the same events on one thread: what parsing alone (a sonic-rs
+//! DOM of each record) takes of processor time, as a share of what parsing and matching takes in the same round. `--events N`, `--runs N` set the size.
+//! `--count SET WAY` makes one pass for an instruction counter instead: it collects in the function `counted`.
+#![allow(missing_docs, clippy::expect_used)]
+
+mod corpus;
+
+use std::{hint::black_box, time::Instant};
+
+use sentinel_detect::{RuleIndex, RuleSet};
+use sonic_rs::Value;
+
+/// A way to go over the events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Parse,
+    Match,
+}
+
+impl Way {
+    const ALL: [(Self, &'static str); 1] = [(Self::Match, "parse+match")];
+}
+
+fn pass(way: Way, rules: &RuleSet, texts: &[String]) -> usize {
+    let mut hits: Vec<RuleIndex> = Vec::new();
+    let mut total = 0;
+    for text in texts {
+        let record: Value = sonic_rs::from_str(text).expect("events are JSON");
+        if way == Way::Match {
+            rules.matches(&record, &mut hits);
+            total += hits.len();
+        }
+        black_box(&record);
+    }
+    total
+}
+
+#[inline(never)]
+fn counted(way: Way, rules: &RuleSet, texts: &[String]) -> usize {
+    pass(way, rules, texts)
+}
+
+/// Seconds that this thread ran, which other processes' work on the machine does not lengthen. Elsewhere than on
+/// Linux the time that passed.
+fn clock(start: Instant) -> f64 {
+    let ran = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let nanos = ran.and_then(|text| text.split(' ').next()?.parse::<f64>().ok());
+    nanos.map_or_else(|| start.elapsed().as_secs_f64(), |n| n / 1e9)
+}
+
+fn main() {
+    let begin = Instant::now();
+    let args: Vec<String> = std::env::args().collect();
+    let option = |name: &str| args.iter().position(|a| a == name).and_then(|at| args.get(at + 1));
+    let number = |name, default| option(name).map_or(default, |n| n.parse().expect("a number"));
+    let sets = corpus::rule_sets();
+    if let Some(set) = option("--count") {
+        let way = args.last().expect("a way");
+        let way = Way::ALL.iter().find(|(_, n)| n == way).map_or(Way::Parse, |(w, _)| *w);
+        let texts = corpus::events(number("--events", 873));
+        let set = sets.iter().find(|s| s.name == set).expect("a set");
+        println!("{} hits", counted(way, &set.rules, &texts));
+        return;
+    }
+    let texts = corpus::events(number("--events", 100_000));
+    let bytes: usize = texts.iter().map(String::len).sum();
+    println!("{} events, {bytes} bytes", texts.len());
+    println!("{:<14}{:>7}{:>14}{:>10}{:>10}", "rules", "count", "way", "share", "hits");
+    for set in &sets {
+        for (way, name) in Way::ALL {
+            let mut hits = 0;
+            let mut shares: Vec<f64> = (0..number("--runs", 7))
+                .map(|_| {
+                    let start = clock(begin);
+                    black_box(pass(Way::Parse, &set.rules, &texts));
+                    let parsed = clock(begin);
+                    hits = pass(way, &set.rules, &texts);
+                    (parsed - start) / (clock(begin) - parsed)
+                })
+                .collect();
+            shares.sort_by(f64::total_cmp);
+            let share = shares[shares.len() / 2];
+            println!("{:<14}{:>7}{name:>14}{share:>10.3}{hits:>10}", set.name, set.rules.len());
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! What a rule's records must have in `eventName` and `eventSource`.
+//!
+//! In: a compiled rule. Out: constraints that every record it matches meets. They may let a record through that does
+//! not match, never hold one back that does: negations, regular expressions, `|contains`, keywords and anything else
+//! that is not understood count as "any value", and case is folded as matchers fold it.
+
+use std::collections::{BTreeSet, HashMap};
+
+use rsigma_eval::{CompiledDetection, CompiledMatcher, CompiledRule, matcher::GroupMode};
+use rsigma_parser::{ConditionExpr, Quantifier};
+use sonic_rs::Value;
+
+use crate::{
+    program::quick::{Quick, Text},
+    view::{Objects, RecordView},
+};
+
+/// Sources beyond which a rule that is found by its names is not told apart by its sources too.
+const MAX_SOURCES: usize = 16;
+
+/// The constraints of one rule.
+#[derive(Debug)]
+pub(crate) struct Needs {
+    pub(super) name: Need,
+    pub(super) source: Need,
+}
+
+impl Needs {
+    pub(crate) fn of(rule: &CompiledRule) -> Self {
+        let need = |field| Extract { field, detections: &rule.detections }.rule(rule);
+        Self { name: need("eventName"), source: need("eventSource") }
+    }
+
+    /// The sources that a rule found by its names is found by too.
+    pub(super) fn paired(&self) -> Option<&BTreeSet<String>> {
+        match (&self.name, &self.source) {
+            (Need::OneOf { .. }, Need::OneOf { exact, prefixes }) if prefixes.is_empty() => {
+                Some(exact).filter(|e| e.len() <= MAX_SOURCES)
+            }
+            _ => None,
+        }
+    }
+
+    /// The verdict of a matcher on a field, where it is the same for all records for which the rule is found.
+    pub(crate) fn known(&self, field: &str, matcher: &Quick) -> Option<bool> {
+        let need = match field {
+            "eventName" => &self.name,
+            "eventSource" if self.name == Need::Anything || self.paired().is_some() => &self.source,
+            _ => return None,
+        };
+        let Need::OneOf { exact, prefixes } = need else { return None };
+        if !matcher.ignores_case() || !exact.iter().chain(prefixes).all(|v| v.is_ascii()) {
+            return None;
+        }
+        // Such a matcher looks at nothing but the text.
+        let nothing = Value::new();
+        let view = RecordView::new(&nothing, Objects::Text);
+        let mut verdicts = exact.iter().map(|value| matcher.matches(&Text::new(value.as_str().into()), &view));
+        if prefixes.is_empty() {
+            let first = verdicts.next()?;
+            return verdicts.all(|v| v == first).then_some(first);
+        }
+        (verdicts.all(|v| v) && prefixes.iter().all(|p| matcher.holds_from(p))).then_some(true)
+    }
+}
+
+/// Values a field must have for a rule to match, in lower case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Any value, or none.
+    Anything,
+    /// One of these, or one that starts with one of those. Empty: the rule never matches.
+    OneOf { exact: BTreeSet<String>, prefixes: BTreeSet<String> },
+}
+
+impl Need {
+    fn never() -> Self {
+        Self::OneOf { exact: BTreeSet::new(), prefixes: BTreeSet::new() }
+    }
+
+    fn exact(value: &str) -> Self {
+        Self::OneOf { exact: BTreeSet::from([value.to_lowercase()]), prefixes: BTreeSet::new() }
+    }
+
+    fn prefix(value: &str) -> Self {
+        if value.is_empty() {
+            return Self::Anything;
+        }
+        Self::OneOf { exact: BTreeSet::new(), prefixes: BTreeSet::from([value.to_lowercase()]) }
+    }
+
+    /// Either may hold.
+    fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::OneOf { mut exact, mut prefixes }, Self::OneOf { exact: more, prefixes: more_prefixes }) => {
+                exact.extend(more);
+                prefixes.extend(more_prefixes);
+                Self::OneOf { exact, prefixes }
+            }
+            _ => Self::Anything,
+        }
+    }
+
+    /// Both must hold: keeping the tighter one is enough, since each is necessary.
+    fn and(self, other: Self) -> Self {
+        match (self.looseness(), other.looseness()) {
+            (mine, theirs) if mine <= theirs => self,
+            _ => other,
+        }
+    }
+
+    fn looseness(&self) -> usize {
+        match self {
+            Self::Anything => usize::MAX,
+            Self::OneOf { exact, prefixes } => exact.len() + prefixes.len() * 16,
+        }
+    }
+}
+
+/// Finds the constraint that a rule puts on one field.
+struct Extract<'a> {
+    field: &'a str,
+    detections: &'a HashMap<String, CompiledDetection>,
+}
+
+impl Extract<'_> {
+    fn rule(&self, rule: &CompiledRule) -> Need {
+        rule.conditions.iter().fold(Need::never(), |need, c| need.or(self.condition(c)))
+    }
+
+    fn condition(&self, expr: &ConditionExpr) -> Need {
+        match expr {
+            ConditionExpr::And(parts) => parts.iter().fold(Need::Anything, |n, p| n.and(self.condition(p))),
+            ConditionExpr::Or(parts) => parts.iter().fold(Need::never(), |n, p| n.or(self.condition(p))),
+            ConditionExpr::Not(_) => Need::Anything,
+            ConditionExpr::Identifier(name) => self.detections.get(name).map_or(Need::never(), |d| self.selection(d)),
+            ConditionExpr::Selector { quantifier, pattern } => {
+                let chosen = self.detections.iter().filter(|(n, _)| pattern.matches_detection_name(n)).map(|(_, d)| d);
+                match quantifier {
+                    Quantifier::Count(0) => Need::Anything,
+                    // At least one of them holds.
+                    Quantifier::Any | Quantifier::Count(_) => {
+                        chosen.fold(Need::never(), |n, d| n.or(self.selection(d)))
+                    }
+                    Quantifier::All => chosen.fold(Need::Anything, |n, d| n.and(self.selection(d))),
+                }
+            }
+        }
+    }
+
+    fn selection(&self, detection: &CompiledDetection) -> Need {
+        match detection {
+            CompiledDetection::AllOf(items) => items
+                .iter()
+                .filter(|i| i.field.as_deref() == Some(self.field) && i.exists.is_none())
+                .fold(Need::Anything, |n, i| n.and(matcher_need(&i.matcher))),
+            CompiledDetection::And(parts) => parts.iter().fold(Need::Anything, |n, p| n.and(self.selection(p))),
+            CompiledDetection::AnyOf(parts) => parts.iter().fold(Need::never(), |n, p| n.or(self.selection(p))),
+            CompiledDetection::Keywords(_)
+            | CompiledDetection::ArrayMatch { .. }
+            | CompiledDetection::Conditional { .. } => Need::Anything,
+        }
+    }
+}
+
+fn matcher_need(matcher: &CompiledMatcher) -> Need {
+    match matcher {
+        CompiledMatcher::Exact { value, .. } => Need::exact(value),
+        CompiledMatcher::StartsWith { value, .. } => Need::prefix(value),
+        CompiledMatcher::Regex(regex) => literal_prefix(regex.as_str()).map_or(Need::Anything, |p| Need::prefix(&p)),
+        CompiledMatcher::AnyOf(parts)
+        | CompiledMatcher::CaseInsensitiveGroup { children: parts, mode: GroupMode::Any } => {
+            parts.iter().fold(Need::never(), |n, p| n.or(matcher_need(p)))
+        }
+        CompiledMatcher::AllOf(parts)
+        | CompiledMatcher::CaseInsensitiveGroup { children: parts, mode: GroupMode::All } => {
+            parts.iter().fold(Need::Anything, |n, p| n.and(matcher_need(p)))
+        }
+        _ => Need::Anything,
+    }
+}
+
+/// The letters and digits that a text must start with to match an anchored pattern, as wildcard values
+/// (`Delete*`) compile to: `(?i)^Delete.*$`. `None` when the pattern is of another shape.
+fn literal_prefix(pattern: &str) -> Option<String> {
+    let body = pattern.strip_prefix("(?i)").unwrap_or(pattern).strip_prefix('^')?;
+    if body.contains('|') || body.contains("(?") {
+        return None;
+    }
+    let literal: String = body.chars().take_while(char::is_ascii_alphanumeric).collect();
+    let next = body[literal.len()..].chars().next();
+    // A quantifier belongs to the last letter, which is then not required.
+    let required = match next {
+        Some('?' | '*' | '+' | '{') => &literal[..literal.len().saturating_sub(1)],
+        _ => &literal,
+    };
+    (!required.is_empty()).then(|| required.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn needs(detection: &str) -> Needs {
+        let yaml = format!("title: t\nlogsource:\n  product: aws\ndetection:\n{detection}\n");
+        Needs::of(&rsigma_eval::compile_rule(&rsigma_parser::parse_sigma_yaml(&yaml).unwrap().rules[0]).unwrap())
+    }
+
+    fn exact(value: &str) -> CompiledMatcher {
+        CompiledMatcher::Exact { value: value.into(), case_insensitive: true }
+    }
+
+    #[test]
+    fn what_finding_a_rule_proves_is_known() {
+        let both = needs(
+            "  s:\n    eventSource: a.b\n    eventName: [Get, Put]\n  f:\n    eventName: Get\n  condition: s and not f",
+        );
+        let known = |field, matcher| both.known(field, &Quick::new(&matcher));
+        assert_eq!(known("eventSource", exact("a.b")), Some(true));
+        assert_eq!(known("eventSource", exact("a.c")), Some(false));
+        assert_eq!(
+            known("eventName", CompiledMatcher::AnyOf(vec![exact("put"), exact("get"), exact("x")])),
+            Some(true)
+        );
+        assert_eq!(known("eventName", exact("get")), None, "holds for one of the values alone");
+        assert_eq!(known("eventName", exact("x")), Some(false));
+        assert_eq!(known("awsRegion", exact("x")), None);
+        let case = CompiledMatcher::Exact { value: "a.b".into(), case_insensitive: false };
+        assert_eq!(known("eventSource", case), None, "the rule is found whatever the case");
+
+        let starts = |value: &str| CompiledMatcher::StartsWith { value: value.into(), case_insensitive: true };
+        let prefix = needs("  s:\n    eventName|startswith: Create\n  condition: s");
+        assert_eq!(prefix.known("eventName", &Quick::new(&starts("cre"))), Some(true));
+        assert_eq!(prefix.known("eventName", &Quick::new(&starts("createu"))), None);
+        assert_eq!(prefix.known("eventName", &Quick::new(&exact("create"))), None);
+
+        let apart = needs("  a:\n    eventSource|endswith: b\n    eventName: Get\n  condition: a");
+        assert_eq!(apart.known("eventSource", &Quick::new(&exact("b"))), None);
+        let source = needs("  a:\n    eventSource: b\n  condition: a");
+        assert_eq!(source.known("eventSource", &Quick::new(&exact("b"))), Some(true));
+        assert_eq!(source.known("eventName", &Quick::new(&exact("b"))), None);
+    }
+
+    #[test]
+    fn prefixes_of_patterns_are_only_what_must_be_there() {
+        for (pattern, prefix) in [
+            ("(?i)^Delete.*$", Some("Delete")),
+            ("^Deletes?$", Some("Delete")),
+            ("^a{0}b", None),
+            ("^(Create|Delete)", None),
+            ("^Create|Delete", None),
+            ("Delete", None),
+            ("^.*User$", None),
+        ] {
+            assert_eq!(literal_prefix(pattern).as_deref(), prefix, "{pattern}");
+        }
+    }
+}
