@@ -99,6 +99,8 @@ class World:
             "SENTINEL_RULES_BUCKET": "start-rules",
             "SENTINEL_SOURCE": "bus",
             "SENTINEL_BUS": "default",
+            # Asked only of messages that failed, of which there are none here.
+            "SENTINEL_BUS_QUEUE_URL": self.urls["detect"],
             "SENTINEL_ACCOUNT": ACCOUNT,
             "SENTINEL_MODE": "observe",
             "SENTINEL_OWN_ROLE": f"arn:aws:iam::{ACCOUNT}:role/respond",

@@ -125,7 +125,7 @@ class Function:
                 break
             except queue.Empty:
                 if self.process.poll() is not None:
-                    raise RuntimeError(f"the function ended with {self.process.returncode}: see {self.log.name}") from None
+                    raise RuntimeError(f"the function ended with {self.process.returncode}:\n{Path(self.log.name).read_text()[-3000:]}") from None
                 if time.perf_counter() - begun > self.timeout:
                     raise TimeoutError(f"no answer within {self.timeout} s: see {self.log.name}") from None
         del self.server.answers[request_id]
