@@ -3,7 +3,11 @@
 use std::{process::ExitCode, sync::Arc};
 
 use anyhow::{Context, Result};
-use sentinel_aws::{SdkConfig, budget::Budget, sdk};
+use sentinel_aws::{
+    SdkConfig,
+    budget::Budget,
+    sdk::{self, Trust},
+};
 use sentinel_durable::{Clock, SystemClock, worker::Settings};
 use sentinel_telemetry::{LogFormat, TelemetryError, init_logs};
 
@@ -47,7 +51,7 @@ pub async fn start(stage: &'static str) -> Result<Start> {
     metrics::set_global_recorder(metrics.clone()).context("starting metrics")?;
     sentinel_telemetry::metrics::describe();
     let budget = Budget::unlimited();
-    let sdk = sdk::load(budget.clone()).await;
+    let sdk = sdk::load(budget.clone(), trust(&mut env)?).await;
     Ok(Start { stage, sdk, budget, clock: Arc::new(SystemClock), env, metrics, retries })
 }
 
@@ -59,6 +63,14 @@ fn retries(env: &mut Env) -> Settings {
         RETRY_SECONDS
     });
     Settings { retry_base_seconds: seconds.max(1), ..Settings::default() }
+}
+
+/// A function talks to AWS' own endpoints, whose certificates Amazon's roots sign, unless its environment names
+/// another endpoint. In China's Regions other authorities sign too.
+fn trust(env: &mut Env) -> Result<Trust> {
+    let (endpoint, region) = env.read(|e| (e.text_or("AWS_ENDPOINT_URL", ""), e.text_or("AWS_REGION", "")))?;
+    let elsewhere = endpoint.starts_with("https:") || region.starts_with("cn-");
+    Ok(if elsewhere { Trust::Machine } else { Trust::Amazon })
 }
 
 fn start_logs(env: &mut Env) -> Result<()> {

@@ -32,7 +32,7 @@ async fn run() -> Result<()> {
         responses: Responses::new(table.clone()),
         alerts: Arc::new(Alerts::new(table.clone())),
         approvers: Arc::new(Users::new(table)),
-        notifiers: notifiers(&start, config.topic, config.webhook).await?,
+        notifiers: notifiers(&start, config.topic, config.webhook)?,
         queue: Arc::new(queue.clone()),
         timer: Arc::new(timer),
         clock: start.clock.clone(),
@@ -46,13 +46,13 @@ async fn run() -> Result<()> {
     .await
 }
 
-async fn notifiers(start: &Start, topic: Option<String>, webhook: Option<Webhook>) -> Result<Vec<Arc<dyn Notifier>>> {
+fn notifiers(start: &Start, topic: Option<String>, webhook: Option<Webhook>) -> Result<Vec<Arc<dyn Notifier>>> {
     let mut notifiers: Vec<Arc<dyn Notifier>> = vec![Arc::new(LogNotifier)];
     if let Some(topic) = topic {
         notifiers.push(Arc::new(SnsNotifier::new(&start.sdk, topic)));
     }
     if let Some(webhook) = webhook {
-        notifiers.push(webhook::notifier(start, webhook).await?);
+        notifiers.push(webhook::notifier(start, webhook)?);
     }
     Ok(notifiers)
 }
