@@ -31,6 +31,10 @@ pub const NOTIFICATIONS: &str = "sentinel_notifications_total";
 pub const SKIPPED_OBJECTS: &str = "sentinel_skipped_objects_total";
 /// Messages that a crash had left in the outbox.
 pub const OUTBOX_RELAYED: &str = "sentinel_outbox_relayed_total";
+/// Rule hits that an operator's exception took, by `exception`.
+pub const SUPPRESSED: &str = "sentinel_suppressed_total";
+/// Alerts of correlations that had to leave events out, by `rule`.
+pub const CORRELATION_CAPPED: &str = "sentinel_correlation_capped_total";
 /// Sources that used to deliver and stopped; written in every round of the watch.
 pub const SILENT_SOURCES: &str = "sentinel_silent_sources";
 /// Polls of the CloudTrail API that have stalled; written in every round of the watch.
@@ -47,7 +51,7 @@ const STAGES: [&str; 4] = ["ingest", "detect", "enrich", "respond"];
 const LEVELS: [&str; 5] = ["informational", "low", "medium", "high", "critical"];
 
 /// Every counter and histogram: name, whether it is a histogram of seconds (else a counter), meaning.
-pub const ALL: [(&str, bool, &str); 13] = [
+pub const ALL: [(&str, bool, &str); 15] = [
     (EVENTS, false, "Events accepted by ingest."),
     (EVENT_DELAY, true, "Seconds from an event's time to its arrival at ingest."),
     (ALERTS, false, "Alerts raised, by level."),
@@ -61,6 +65,8 @@ pub const ALL: [(&str, bool, &str); 13] = [
     (NOTIFICATIONS, false, "Notifications, by channel and outcome."),
     (SKIPPED_OBJECTS, false, "Objects of a trail's bucket that are not read, by kind."),
     (OUTBOX_RELAYED, false, "Messages that a crash had left in the outbox."),
+    (SUPPRESSED, false, "Rule hits that an operator's exception took, by exception."),
+    (CORRELATION_CAPPED, false, "Alerts of correlations that had to leave events out, by rule."),
 ];
 
 /// Every gauge: name, meaning.
@@ -110,6 +116,16 @@ pub fn alert(level: &str) {
 /// Counts a failure of a stage.
 pub fn error(stage: &str) {
     counter!(ERRORS, "stage" => stage.to_owned()).increment(1);
+}
+
+/// Counts a rule hit that an exception took.
+pub fn suppressed(exception: &str) {
+    counter!(SUPPRESSED, "exception" => exception.to_owned()).increment(1);
+}
+
+/// Counts an alert of a correlation that had to leave events out.
+pub fn correlation_capped(rule: &str) {
+    counter!(CORRELATION_CAPPED, "rule" => rule.to_owned()).increment(1);
 }
 
 /// Records how long models took for a batch, in seconds.
