@@ -13,13 +13,13 @@ use sentinel_simulator::company::{Company, CompanyOptions};
 use sonic_rs::{JsonContainerTrait, JsonValueTrait, Value};
 
 /// The folder of shared test data beside the repository, where there is one.
-pub fn shared_data() -> Option<PathBuf> {
+pub(crate) fn shared_data() -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().find(|p| p.join("Cargo.lock").is_file())?;
     Some(root.parent()?.join("shared/data")).filter(|data| data.is_dir())
 }
 
 /// So many events as JSON texts.
-pub fn events(count: usize) -> Vec<String> {
+pub(crate) fn events(count: usize) -> Vec<String> {
     match shared_data() {
         Some(data) => rounds(&distinct(&data), count),
         None => simulated(count),
@@ -27,13 +27,13 @@ pub fn events(count: usize) -> Vec<String> {
 }
 
 /// A rule set and its name.
-pub struct Named {
-    pub name: &'static str,
-    pub rules: RuleSet,
+pub(crate) struct Named {
+    pub(crate) name: &'static str,
+    pub(crate) rules: RuleSet,
 }
 
 /// The sets that figures are wanted for.
-pub fn rule_sets() -> Vec<Named> {
+pub(crate) fn rule_sets() -> Vec<Named> {
     let load = |name, default_rules, dirs: Vec<PathBuf>| {
         #[allow(clippy::needless_update)] // Whatever else can be loaded is left out.
         let options = LoadOptions { default_rules, dirs, ..LoadOptions::default() };
