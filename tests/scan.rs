@@ -309,6 +309,40 @@ fn the_models_alerts_do_not_depend_on_the_order_of_files() {
 }
 
 #[test]
+fn neither_threads_nor_the_order_of_files_change_what_comes_out() {
+    let simulated = run(&["simulate", "--people", "12", "--days", "1", "--attack"], b"");
+    let text = String::from_utf8(simulated.stdout).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let folder = tempfile::tempdir().unwrap();
+    let mut files = Vec::new();
+    for part in 0..5 {
+        // Each record stands in two files.
+        let some = lines.iter().enumerate().filter(|(n, _)| n % 5 == part || n % 5 == (part + 1) % 5);
+        let some: Vec<&str> = some.map(|(_, line)| *line).collect();
+        write(folder.path(), &format!("{part}.ndjson"), format!("{}\n{{broken\n", some.join("\n")));
+        files.push(folder.path().join(format!("{part}.ndjson")).to_str().unwrap().to_owned());
+    }
+    let told = |threads: &str, files: &[String], more: &[&str]| {
+        let mut args = vec!["scan", "--format", "ndjson", "--min-level", "informational", "--threads", threads];
+        args.extend(more.iter().copied().chain(files.iter().map(String::as_str)));
+        let output = run(&args, b"");
+        assert!(output.status.success());
+        let counts = String::from_utf8(output.stderr).unwrap();
+        let counts = counts.lines().filter(|l| l.starts_with("duplicates") || l.starts_with("alerts"));
+        (String::from_utf8(output.stdout).unwrap(), counts.map(str::to_owned).collect::<Vec<_>>())
+    };
+    for more in [&[][..], &["--incidents"]] {
+        let straight = told("1", &files, more);
+        assert!(straight.0.lines().count() > 0);
+        assert_eq!(straight.1[0], format!("duplicates   {}", lines.len()));
+        for threads in ["1", "2", "7"] {
+            files.reverse();
+            assert_eq!(told(threads, &files, more), straight);
+        }
+    }
+}
+
+#[test]
 fn rules_that_are_not_there_are_told_once() {
     let output = run(&["scan", "-", "--rules", "/no/such/folder"], b"");
     assert_eq!(output.status.code(), Some(1));

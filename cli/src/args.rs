@@ -1,8 +1,9 @@
 //! The command line of `sentinel`.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use sentinel_detect::rules::Log;
 use sentinel_model::{Level, response::Mode};
 
 /// Finds and stops attacks on AWS accounts.
@@ -26,7 +27,7 @@ pub(crate) enum Command {
     Respond(RespondArgs),
     /// Help a user who cannot log in.
     User(UserArgs),
-    /// Check, list and test Sigma rules.
+    /// Check, list and test Sigma rules, and show what they cover.
     Rules(RulesArgs),
     /// Write a simulated company's CloudTrail, with or without an attack in it.
     Simulate(SimulateArgs),
@@ -77,6 +78,9 @@ pub(crate) struct ScanArgs {
     /// Leave our own rules out.
     #[arg(long)]
     pub(crate) no_default_rules: bool,
+    /// What rules leave open and what raises no alert.
+    #[command(flatten)]
+    pub(crate) site: SiteArgs,
     /// Score events with the behaviour model too.
     #[arg(long)]
     pub(crate) models: bool,
@@ -89,9 +93,23 @@ pub(crate) struct ScanArgs {
     /// Write the summary as one JSON object.
     #[arg(long, value_name = "FILE")]
     pub(crate) summary: Option<PathBuf>,
+    /// Threads that work on it; as many as the machine has when not told. The result is the same.
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
     /// Most decompressed bytes read of one file, in GiB.
     #[arg(long, value_name = "GIB", default_value_t = 64)]
     pub(crate) max_file_gib: u64,
+}
+
+/// An operator's own files beside rules.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct SiteArgs {
+    /// Values for the placeholders of rules (YAML, or TOML by its extension): trusted accounts, networks and the like.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) placeholders: Option<PathBuf>,
+    /// Exceptions (YAML): what raises no alert, with reasons.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) exceptions: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -125,6 +143,9 @@ pub(crate) struct ServeArgs {
     /// (repeatable, or separated by commas). IAM's events are in us-east-1.
     #[arg(long, value_name = "REGION", value_delimiter = ',', value_parser = region)]
     pub(crate) poll: Vec<String>,
+    /// What rules leave open and what raises no alert; before what the settings name.
+    #[command(flatten)]
+    pub(crate) site: SiteArgs,
 }
 
 #[derive(Debug, Args)]
@@ -264,18 +285,20 @@ pub(crate) struct RulesArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RulesAction {
-    /// Load rules and say which are refused, where and why.
+    /// Load rules and say which are refused, where and why; the exit status is 1 when one is.
     Check {
-        /// Folders of rules; our own when none is named.
-        dirs: Vec<PathBuf>,
+        /// The rules.
+        #[command(flatten)]
+        rules: RuleFiles,
         /// How the report is printed.
         #[arg(long, value_enum, default_value = "text")]
         format: ReportFormat,
     },
     /// List rules: id, level, status, ATT&CK, title, source.
     List {
-        /// Folders of rules; our own when none is named.
-        dirs: Vec<PathBuf>,
+        /// The rules.
+        #[command(flatten)]
+        rules: RuleFiles,
         /// How the list is printed.
         #[arg(long, value_enum, default_value = "text")]
         format: ReportFormat,
@@ -285,6 +308,51 @@ pub(crate) enum RulesAction {
         /// Folders of rules; our own when none is named.
         dirs: Vec<PathBuf>,
     },
+    /// Show technique by technique of MITRE ATT&CK which rules cover it, with the logs one has.
+    Coverage(CoverageArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RuleFiles {
+    /// Folders of rules; our own when none is named.
+    pub(crate) dirs: Vec<PathBuf>,
+    /// What rules leave open and what raises no alert.
+    #[command(flatten)]
+    pub(crate) site: SiteArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CoverageArgs {
+    /// The logs there are, separated by commas: management, management-read, data:s3, network, insights ...; all of them
+    /// when none is named.
+    #[arg(long, value_name = "LOG", value_delimiter = ',', value_parser = log)]
+    pub(crate) sources: Vec<Log>,
+    /// A folder of Sigma rules to count beside our own (repeatable).
+    #[arg(long, value_name = "DIR")]
+    pub(crate) rules: Vec<PathBuf>,
+    /// Leave our own rules out.
+    #[arg(long)]
+    pub(crate) no_default_rules: bool,
+    /// How it is printed.
+    #[arg(long, value_enum, default_value = "table")]
+    pub(crate) format: CoverageFormat,
+    /// Write a layer for the ATT&CK Navigator too.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) navigator: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CoverageFormat {
+    /// For people.
+    Table,
+    /// For programs: one JSON object.
+    Json,
+    /// For documentation.
+    Markdown,
+}
+
+fn log(text: &str) -> Result<Log, String> {
+    text.parse()
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ use clap::Parser;
 mod args;
 mod cloud;
 mod config;
+mod coverage;
 mod demo;
 mod folder;
 mod http;
@@ -22,6 +23,10 @@ mod user;
 mod watch;
 
 use args::{Cli, Command};
+
+/// A scan makes and drops many small pieces on every thread.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;

@@ -1,8 +1,10 @@
-//! `sentinel scan`: hunts in files and folders of logs, in memory, without a store.
+//! `sentinel scan`: hunts in files and folders of logs, without a store.
 //!
-//! Each record is read by ingest's reader, told from its duplicates over the whole input, matched by detect's
-//! rules, and what matches is collected into alerts and incidents by enrich's pure functions: the alerts are
-//! the ones that the pipeline would raise. A record that matches nothing is never normalised.
+//! Workers share the files among them ([`work`]). Each record is read by ingest's reader and matched by detect's
+//! rules; what matches is collected by enrich ([`sentinel_enrich::collect`]), which tells copies apart at the end and
+//! makes the alerts that the pipeline would raise, one at a time. What is kept while reading is bounded and goes to
+//! disk past that, and the result follows from the set of records alone: neither the order of files nor the number
+//! of workers changes it.
 
 use std::{
     fs::File,
@@ -10,38 +12,48 @@ use std::{
     path::Path,
     process::ExitCode,
     sync::Arc,
+    thread,
     time::Instant,
 };
 
 use anyhow::{Context, Result};
-use sentinel_detect::{LoadOptions, LoadReport, RuleIndex, RuleSet, ScorerError};
-use sentinel_enrich::{Accumulator, IndicatorList, incident};
-use sentinel_ingest::{Found, Limits, Record, Seen, Sight, identity, lineage, normalise, reader::KeyHints};
-use sentinel_model::{Channel, Detection, Event, Provenance, RawRecord, Timestamp};
+use sentinel_detect::{Correlator, LoadOptions, LoadReport, RuleSet};
+use sentinel_enrich::{
+    Accumulator, Collected, IndicatorList,
+    collect::{Counts, Form, Wanted},
+    incident,
+};
+use sentinel_ingest::reader::KeyHints;
+use sentinel_model::{Level, incident::AlertBrief};
 
 use crate::args::{Format, ScanArgs};
 
 mod files;
+mod identities;
 mod models;
 pub(crate) mod output;
 mod progress;
 mod steps;
 mod summary;
+mod work;
 
-use files::Input;
-use models::Models;
-use progress::Progress;
+use identities::Identities;
 use steps::Steps;
-use summary::{Summary, Unreadable};
+use summary::Summary;
+use work::{Found, Work};
 
-/// Records between two updates of the progress bar.
-const PROGRESS_EVERY: u64 = 4096;
+/// Rows of a table that people get to see; programs get all.
+const TABLE_ROWS: usize = 10_000;
 
 /// Scans and prints; the exit status is 1 only when something could not be opened or decompressed.
 pub(crate) fn run(args: &ScanArgs) -> Result<ExitCode> {
     let start = Instant::now();
-    let (rules, report) =
-        RuleSet::load(&LoadOptions { default_rules: !args.no_default_rules, dirs: args.rules.clone() })?;
+    let (rules, report) = RuleSet::load(&LoadOptions {
+        default_rules: !args.no_default_rules,
+        dirs: args.rules.clone(),
+        placeholders: args.site.placeholders.clone(),
+        exceptions: args.site.exceptions.clone(),
+    })?;
     tell_rules(&report);
     let list = indicators(args.indicators.as_deref())?;
     let files::Listing { mut inputs, unreadable, skipped } = files::list(&args.paths);
@@ -49,19 +61,14 @@ pub(crate) fn run(args: &ScanArgs) -> Result<ExitCode> {
         // The model wants events in order of time, so the Regions of a trail are read side by side.
         inputs.sort_by_cached_key(|input| KeyHints::of(&input.name()).time);
     }
-    let mut scan = Scan::new(rules, list, args)?;
-    scan.summary.unreadable = unreadable;
-    scan.summary.skipped = skipped;
-    scan.summary.rules = report.rules;
-    scan.summary.rules_refused = report.refused.len();
-    let progress = Progress::new(inputs.len());
-    for input in &inputs {
-        progress.file(&input.name());
-        scan.read(input, &progress);
-        progress.file_done();
-    }
-    progress.finish();
-    let mut summary = scan.finish(args)?;
+    let work = Work::new(rules, list, inputs, threads(args), args);
+    let found = work.all()?;
+    let mut summary = Summary::new();
+    summary.unreadable = unreadable;
+    summary.skipped = skipped;
+    summary.rules = report.rules;
+    summary.rules_refused = report.refused.len();
+    finish(&work, found, args, &mut summary)?;
     summary.finish(start.elapsed());
     // Whoever reads standard error may have gone too: nobody is left to be told.
     let _ = io::stderr().write_all(summary.text().as_bytes());
@@ -70,6 +77,97 @@ pub(crate) fn run(args: &ScanArgs) -> Result<ExitCode> {
         serde_json::to_writer(file, &summary)?;
     }
     Ok(if summary.unreadable.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The threads to use: as many as the machine has, unless told. A model scores events in their order, so it has one.
+fn threads(args: &ScanArgs) -> usize {
+    if args.models {
+        return 1;
+    }
+    let all = || thread::available_parallelism().map_or(1, usize::from);
+    args.threads.map_or_else(all, usize::from)
+}
+
+/// Brings together what the workers found and prints it.
+fn finish(work: &Work, found: Vec<Found>, args: &ScanArgs, summary: &mut Summary) -> Result<()> {
+    let (mut readings, mut seen, mut collectors) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut steps, mut others) = (Steps::default(), Vec::new());
+    let mut correlator = Correlator::default();
+    for one in found {
+        readings.push(one.reading);
+        seen.push(one.seen);
+        collectors.push(one.collector);
+        steps.add(one.steps.all());
+        others.extend(one.others.finish());
+        correlator = correlator.merge(one.correlator);
+    }
+    let mut correlated = Accumulator::new(work.list());
+    correlator.finish(work.rules(), |detection| correlated.add(&detection))?;
+    others.extend(correlated.finish());
+    summary.read(readings);
+    let distinct = Identities::count(seen)?;
+    summary.duplicates = summary.records - distinct.events;
+    summary.conflicting = distinct.events - distinct.ids;
+
+    let form = match args.format {
+        _ if args.incidents => Form::Brief,
+        Format::Ndjson => Form::Line,
+        Format::Table => Form::Row,
+    };
+    // Alerts below that are in no incident.
+    let min_level = if args.incidents { Level::Low } else { args.min_level };
+    let wanted = Wanted { form, min_level, threads: work.threads() };
+    let alerts = Collected::new(collectors, work.labels(), work.list())?;
+    let mut out = BufWriter::with_capacity(256 * 1024, io::stdout().lock());
+    let mut counts = Counts::default();
+    let printed = print(alerts, wanted, &others, &steps, args, &mut counts, &mut out);
+    for (level, count) in Level::ALL.into_iter().zip(counts) {
+        summary.count_alerts(level, count);
+    }
+    match printed.and_then(|()| out.flush()) {
+        // The reader of a pipe went away, as `head` does: that is no failure of ours.
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+fn print(
+    alerts: Collected<'_>,
+    wanted: Wanted,
+    others: &[sentinel_model::Alert],
+    steps: &Steps,
+    args: &ScanArgs,
+    counts: &mut Counts,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    match wanted.form {
+        Form::Line => alerts.tell(wanted, others, counts, &mut |line| {
+            out.write_all(line)?;
+            out.write_all(b"\n")
+        }),
+        Form::Row => {
+            let (mut rows, mut more) = (Vec::new(), 0);
+            alerts.tell(wanted, others, counts, &mut |row| {
+                if rows.len() < TABLE_ROWS {
+                    rows.push(serde_json::from_slice(row)?);
+                } else {
+                    more += 1;
+                }
+                Ok(())
+            })?;
+            output::alerts(out, &rows, more)
+        }
+        Form::Brief => {
+            let mut briefs: Vec<AlertBrief> = Vec::new();
+            alerts.tell(wanted, others, counts, &mut |brief| {
+                briefs.push(serde_json::from_slice(brief)?);
+                Ok(())
+            })?;
+            let incidents = incident::group_briefs(&briefs, steps.all());
+            let shown: Vec<_> = incidents.iter().filter(|i| i.level >= args.min_level).collect();
+            output::incidents(out, args.format, &shown)
+        }
+    }
 }
 
 fn tell_rules(report: &LoadReport) {
@@ -93,171 +191,4 @@ fn indicators(path: Option<&Path>) -> Result<Arc<IndicatorList>> {
         }
     }
     Ok(Arc::new(list))
-}
-
-struct Scan {
-    rules: RuleSet,
-    hits: Vec<RuleIndex>,
-    /// Stands for the text of events of which only the outline is needed.
-    no_text: RawRecord,
-    seen: Seen,
-    alerts: Accumulator,
-    lineage: Option<Steps>,
-    models: Option<Models>,
-    summary: Summary,
-    limits: Limits,
-    now: Timestamp,
-}
-
-impl Scan {
-    fn new(rules: RuleSet, list: Arc<IndicatorList>, args: &ScanArgs) -> Result<Self> {
-        Ok(Self {
-            rules,
-            hits: Vec::new(),
-            no_text: RawRecord::new("null".into())?,
-            seen: Seen::new(),
-            alerts: Accumulator::new(list),
-            lineage: args.incidents.then(Steps::default),
-            models: args.models.then(Models::new).transpose()?,
-            summary: Summary::new(),
-            limits: Limits { input_bytes: args.max_file_gib.saturating_mul(1 << 30), ..Limits::generous() },
-            now: Timestamp::now(),
-        })
-    }
-
-    /// Reads one input to its end; what breaks it is told in the summary.
-    fn read(&mut self, input: &Input, progress: &Progress) {
-        let name = input.name();
-        self.summary.begin_file();
-        let read = match input {
-            Input::Stdin => self.records(&name, None, io::stdin(), progress),
-            Input::File(path) => match File::open(path) {
-                Ok(file) => {
-                    let modified = file.metadata().and_then(|m| m.modified()).ok();
-                    let modified = modified.and_then(|t| Timestamp::try_from(t).ok());
-                    self.records(&name, modified, file, progress)
-                }
-                Err(e) => Err(e.to_string()),
-            },
-        };
-        self.summary.end_file(&name);
-        if let Err(reason) = read {
-            self.summary.unreadable.push(Unreadable { file: name, reason });
-        }
-    }
-
-    fn records(
-        &mut self,
-        name: &str,
-        modified: Option<Timestamp>,
-        input: impl io::Read + Send,
-        progress: &Progress,
-    ) -> Result<(), String> {
-        let limits = self.limits.clone();
-        let read = sentinel_ingest::read(input, name, modified, &limits, &mut |found| match found {
-            Found::Record(record) => {
-                self.record(name, &record);
-                if self.summary.records.is_multiple_of(PROGRESS_EVERY) {
-                    progress.records(self.summary.records);
-                }
-            }
-            Found::Malformed { position, reason } => self.summary.malformed(name, position.to_string(), reason),
-            Found::Unknown { kind } => self.summary.unknown(kind),
-        });
-        read.map_err(|e| e.to_string())
-    }
-
-    fn record(&mut self, name: &str, record: &Record<'_>) {
-        self.summary.records += 1;
-        let id = identity::event_id(&record.value, record.text);
-        let content = identity::content_hash(&record.value);
-        match self.seen.note(&id, content) {
-            Sight::New => {}
-            Sight::Conflicting => self.summary.conflicting += 1,
-            Sight::Duplicate => {
-                self.summary.duplicates += 1;
-                return;
-            }
-        }
-        if normalise::check_account(&record.value, record.envelope).is_err() {
-            self.summary.account_mismatches += 1;
-        }
-        self.rules.matches(&record.value, &mut self.hits);
-        let lineage = self.lineage.is_some() && lineage::is_lineage_action(event_name(&record.value));
-        if self.hits.is_empty() && !lineage && self.models.is_none() {
-            return;
-        }
-        let provenance = Provenance { channel: Channel::Folder { path: name.to_owned() }, received_at: self.now };
-        if !lineage && self.models.is_none() {
-            let event = normalise::outline(record, id.into_owned(), content, provenance, self.no_text.clone());
-            return self.alerts_of(&event);
-        }
-        match normalise::normalise(record, provenance) {
-            Ok(event) => self.event(event),
-            Err(e) => self.summary.malformed(name, record.position.to_string(), e.to_string()),
-        }
-    }
-
-    fn alerts_of(&mut self, event: &Event) {
-        if !self.hits.is_empty() {
-            let (matched, rules) = self.rules.matched(event, &self.hits);
-            self.alerts.add_matches(&matched, rules);
-        }
-    }
-
-    fn event(&mut self, event: Event) {
-        self.alerts_of(&event);
-        if let Some(lineage) = &mut self.lineage {
-            lineage.add(&event.lineage);
-        }
-        if let Some(models) = &mut self.models {
-            let scored = models.add(event, &self.rules);
-            self.scored(scored);
-        }
-    }
-
-    /// Takes what the model found. In memory it cannot fail but by a defect, which is told.
-    fn scored(&mut self, scored: Result<Vec<Detection>, ScorerError>) {
-        match scored {
-            Ok(detections) => detections.iter().for_each(|detection| self.alerts.add(detection)),
-            Err(e) => eprintln!("model: {e}"),
-        }
-    }
-
-    /// Prints what was found and hands back the counts.
-    fn finish(mut self, args: &ScanArgs) -> Result<Summary> {
-        if let Some(models) = &mut self.models {
-            let scored = models.finish(&self.rules);
-            self.scored(scored);
-        }
-        let alerts = self.alerts.finish();
-        for alert in &alerts {
-            self.summary.count_alert(alert.level);
-        }
-        let mut out = BufWriter::new(io::stdout().lock());
-        let printed = if let Some(lineage) = &self.lineage {
-            let incidents = incident::group(&alerts, lineage.all());
-            let shown: Vec<_> = incidents.iter().filter(|i| i.level >= args.min_level).collect();
-            output::incidents(&mut out, args.format, &shown)
-        } else {
-            let mut shown: Vec<_> = alerts.iter().filter(|a| a.level >= args.min_level).collect();
-            if args.format == Format::Table {
-                shown.sort_by(|a, b| b.level.cmp(&a.level).then(a.time.cmp(&b.time)));
-            }
-            output::alerts(&mut out, args.format, &shown)
-        };
-        match printed.and_then(|()| out.flush()) {
-            // The reader of a pipe went away, as `head` does: that is no failure of ours.
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
-            other => other?,
-        }
-        // The process ends now; taking millions of small pieces apart first would cost a tenth of a scan.
-        std::mem::forget(alerts);
-        Ok(self.summary)
-    }
-}
-
-fn event_name(record: &sonic_rs::Value) -> &str {
-    use sonic_rs::JsonValueTrait as _;
-    record.get("eventName").and_then(|n| n.as_str()).unwrap_or_default()
 }

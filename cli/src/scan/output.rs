@@ -3,41 +3,36 @@
 use std::io::{self, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
-use sentinel_model::{Alert, Incident};
+use sentinel_enrich::collect::Row;
+use sentinel_model::Incident;
 
 use crate::args::Format;
 
-/// Prints alerts in the order given.
-pub(crate) fn alerts(out: &mut impl Write, format: Format, alerts: &[&Alert]) -> io::Result<()> {
-    match format {
-        Format::Ndjson => {
-            for alert in alerts {
-                serde_json::to_writer(&mut *out, &alert.to_view())?;
-                out.write_all(b"\n")?;
-            }
-            Ok(())
+/// Prints alerts as a table in the order given; `more` of them are left out.
+pub(crate) fn alerts(out: &mut impl Write, alerts: &[Row], more: u64) -> io::Result<()> {
+    if narrow() {
+        print(out, &narrow_table(alerts), alerts.is_empty(), NO_ALERTS)?;
+    } else {
+        let mut table =
+            new_table(["Level", "Score", "First event", "Alert", "Principal", "Account", "Source", "Events"]);
+        for a in alerts {
+            table.add_row([
+                a.level.to_string(),
+                format!("{:.2}", a.score),
+                a.time.to_string(),
+                clean(&a.title),
+                clean(&a.principal),
+                clean(&a.account),
+                clean(a.source_ip.as_deref().unwrap_or_default()),
+                count(a.event_count, a.at_least),
+            ]);
         }
-        Format::Table => {
-            if narrow() {
-                return print(out, &narrow_table(alerts), alerts.is_empty(), NO_ALERTS);
-            }
-            let mut table =
-                new_table(["Level", "Score", "First event", "Alert", "Principal", "Account", "Source", "Events"]);
-            for a in alerts {
-                table.add_row([
-                    a.level.to_string(),
-                    format!("{:.2}", a.score),
-                    a.time.to_string(),
-                    clean(&a.title),
-                    clean(&a.principal.id),
-                    clean(&a.account),
-                    clean(a.source_ip.as_deref().unwrap_or_default()),
-                    count(a.event_count, a.at_least),
-                ]);
-            }
-            print(out, &table, alerts.is_empty(), NO_ALERTS)
-        }
+        print(out, &table, alerts.is_empty(), NO_ALERTS)?;
     }
+    if more > 0 {
+        writeln!(out, "and {more} alerts more, none graver than these: --format ndjson has all")?;
+    }
+    Ok(())
 }
 
 const NO_ALERTS: &str = "No alerts at this level.";
@@ -50,7 +45,7 @@ fn narrow() -> bool {
 }
 
 /// Who and where under what, so that a terminal of 80 columns breaks no time or account number.
-fn narrow_table(alerts: &[&Alert]) -> Table {
+fn narrow_table(alerts: &[Row]) -> Table {
     let mut table = new_table(["Level", "First event", "Alert", "Events"]);
     for a in alerts {
         let source = a.source_ip.as_deref().map(|s| format!(" from {s}")).unwrap_or_default();
@@ -58,7 +53,7 @@ fn narrow_table(alerts: &[&Alert]) -> Table {
         table.add_row([
             format!("{}\n{:.2}", a.level, a.score),
             a.time.to_string().replacen('T', "\n", 1),
-            format!("{}\n{}\n{}", clean(&a.title), clean(&a.principal.id), clean(&place)),
+            format!("{}\n{}\n{}", clean(&a.title), clean(&a.principal), clean(&place)),
             count(a.event_count, a.at_least),
         ]);
     }

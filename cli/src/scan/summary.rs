@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use sentinel_detect::Suppressed;
 use sentinel_model::Level;
 use serde::Serialize;
 
@@ -43,13 +44,12 @@ pub(crate) struct Summary {
     pub(crate) rules: usize,
     /// Rules refused.
     pub(crate) rules_refused: usize,
+    /// What exceptions took, those that took nothing included.
+    pub(crate) suppressed: Vec<Suppressed>,
     /// Paths and streams that could not be opened or decompressed.
     pub(crate) unreadable: Vec<Unreadable>,
     /// What stands in the folders and is no file: links to folders, pipes, sockets, devices.
     pub(crate) skipped: Vec<String>,
-    /// Malformed entries of the file that is read: how many, and where the last one was.
-    #[serde(skip)]
-    of_file: (usize, String),
 }
 
 /// A path or stream that could not be opened or decompressed.
@@ -69,15 +69,30 @@ const LISTED: usize = 10_000;
 /// Other kinds of log told apart; further ones count as `other`. Some kinds are named by whoever wrote the log.
 const KINDS: usize = 500;
 
-impl Summary {
-    /// A summary with every level at zero.
-    pub(crate) fn new() -> Self {
-        Self { alerts: Level::ALL.iter().map(|l| (l.as_str(), 0)).collect(), ..Self::default() }
-    }
+/// What one worker read; entries of lists stand beside the number of their file.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
+    /// Files read.
+    pub(crate) files: u64,
+    /// Records read.
+    pub(crate) records: u64,
+    /// Records whose account is not the one of their folder or envelope.
+    pub(crate) account_mismatches: u64,
+    /// What could not be opened or decompressed.
+    pub(crate) unreadable: Vec<(usize, Unreadable)>,
+    malformed: Vec<(usize, Malformed)>,
+    unknown: Kinds,
+    /// The file that is read.
+    file: usize,
+    /// Its malformed entries: how many, and where the last one was.
+    of_file: (usize, String),
+}
 
+impl Reading {
     /// Begins a file.
-    pub(crate) fn begin_file(&mut self) {
+    pub(crate) fn begin_file(&mut self, number: usize) {
         self.files += 1;
+        self.file = number;
         self.of_file = (0, String::new());
     }
 
@@ -85,7 +100,7 @@ impl Summary {
     pub(crate) fn malformed(&mut self, file: &str, position: String, reason: String) {
         self.of_file.0 += 1;
         if self.of_file.0 <= LISTED {
-            self.malformed.push(Malformed { file: file.to_owned(), position, reason });
+            self.malformed.push((self.file, Malformed { file: file.to_owned(), position, reason }));
         } else {
             self.of_file.1 = position;
         }
@@ -96,19 +111,73 @@ impl Summary {
         let (count, last) = std::mem::take(&mut self.of_file);
         if count > LISTED {
             let reason = format!("{} more like these, this is the last", count - LISTED);
-            self.malformed.push(Malformed { file: file.to_owned(), position: last, reason });
+            self.malformed.push((self.file, Malformed { file: file.to_owned(), position: last, reason }));
         }
     }
 
     /// Counts an object that is no `CloudTrail` record.
     pub(crate) fn unknown(&mut self, kind: String) {
-        let known = self.unknown.len() < KINDS || self.unknown.contains_key(&kind);
-        *self.unknown.entry(if known { kind } else { "other".to_owned() }).or_default() += 1;
+        self.unknown.add(kind, 1);
+    }
+}
+
+/// Other kinds of log, counted: the first by name are told apart, so that who came first does not matter.
+#[derive(Debug, Default)]
+struct Kinds {
+    apart: BTreeMap<String, u64>,
+    others: u64,
+}
+
+impl Kinds {
+    fn add(&mut self, kind: String, count: u64) {
+        *self.apart.entry(kind).or_default() += count;
+        if self.apart.len() > KINDS
+            && let Some((_, count)) = self.apart.pop_last()
+        {
+            self.others += count;
+        }
     }
 
-    /// Counts an alert.
-    pub(crate) fn count_alert(&mut self, level: Level) {
-        *self.alerts.entry(level.as_str()).or_default() += 1;
+    fn merge(&mut self, more: Self) {
+        self.others += more.others;
+        more.apart.into_iter().for_each(|(kind, count)| self.add(kind, count));
+    }
+
+    fn all(mut self) -> BTreeMap<String, u64> {
+        if self.others > 0 {
+            *self.apart.entry("other".to_owned()).or_default() += self.others;
+        }
+        self.apart
+    }
+}
+
+impl Summary {
+    /// A summary with every level at zero.
+    pub(crate) fn new() -> Self {
+        Self { alerts: Level::ALL.iter().map(|l| (l.as_str(), 0)).collect(), ..Self::default() }
+    }
+
+    /// Takes over what the workers read. What stands in lists is in the order of the files.
+    pub(crate) fn read(&mut self, readings: Vec<Reading>) {
+        let (mut malformed, mut unreadable, mut kinds) = (Vec::new(), Vec::new(), Kinds::default());
+        for one in readings {
+            self.files += one.files;
+            self.records += one.records;
+            self.account_mismatches += one.account_mismatches;
+            malformed.extend(one.malformed);
+            unreadable.extend(one.unreadable);
+            kinds.merge(one.unknown);
+        }
+        malformed.sort_by_key(|(number, _)| *number);
+        unreadable.sort_by_key(|(number, _)| *number);
+        self.malformed.extend(malformed.into_iter().map(|(_, m)| m));
+        self.unreadable.extend(unreadable.into_iter().map(|(_, u)| u));
+        self.unknown = kinds.all();
+    }
+
+    /// Counts alerts.
+    pub(crate) fn count_alerts(&mut self, level: Level, count: u64) {
+        *self.alerts.entry(level.as_str()).or_default() += count;
     }
 
     /// Sets the wall time.
@@ -154,6 +223,10 @@ impl Summary {
         let alerts: Vec<_> =
             Level::ALL.iter().rev().map(|l| format!("{} {l}", self.alerts.get(l.as_str()).unwrap_or(&0))).collect();
         line(format_args!("alerts       {}", alerts.join(", ")));
+        for s in &self.suppressed {
+            let (name, rule, reason) = (clean(&s.exception), clean(&s.rule), clean(&s.reason));
+            line(format_args!("suppressed   {} of {rule} by {name}: {reason}", s.count));
+        }
         for path in self.skipped.iter().take(PRINTED) {
             line(format_args!("skipped      {}: a link to a folder, or no file: name it to read it", clean(path)));
         }
@@ -171,43 +244,56 @@ impl Summary {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_file_of_endless_mistakes_takes_bounded_memory() {
+    fn summary_of(readings: Vec<Reading>) -> Summary {
         let mut summary = Summary::new();
-        for file in ["a", "b"] {
-            summary.begin_file();
-            for n in 0..LISTED + 5 {
-                summary.malformed(file, format!("line {n}"), "not JSON".into());
-            }
-            summary.end_file(file);
-        }
-        summary.begin_file();
-        summary.malformed("c", "line 1".into(), "not JSON".into());
-        summary.end_file("c");
-        assert_eq!(summary.malformed.len(), 2 * (LISTED + 1) + 1);
-        let last = &summary.malformed[LISTED];
-        assert_eq!((last.file.as_str(), last.position.as_str()), ("a", "line 10004"));
-        assert_eq!(last.reason, "5 more like these, this is the last");
+        summary.read(readings);
+        summary
     }
 
     #[test]
-    fn endless_kinds_are_counted_together() {
-        let mut summary = Summary::new();
-        for n in 0..2 * KINDS {
-            summary.unknown(format!("eventbridge:{n}"));
+    fn a_file_of_endless_mistakes_takes_bounded_memory() {
+        // Two workers; the second had the first file.
+        let mut readings = [Reading::default(), Reading::default()];
+        for (worker, number, file) in [(1, 0, "a"), (0, 1, "b"), (0, 2, "c")] {
+            let reading = &mut readings[worker];
+            reading.begin_file(number);
+            for n in 0..if file == "c" { 1 } else { LISTED + 5 } {
+                reading.malformed(file, format!("line {n}"), "not JSON".into());
+            }
+            reading.end_file(file);
         }
-        summary.unknown("eventbridge:1".into());
+        let summary = summary_of(readings.into());
+        assert_eq!((summary.files, summary.malformed.len()), (3, 2 * (LISTED + 1) + 1));
+        let last = &summary.malformed[LISTED];
+        assert_eq!((last.file.as_str(), last.position.as_str()), ("a", "line 10004"));
+        assert_eq!(last.reason, "5 more like these, this is the last");
+        assert_eq!(summary.malformed[2 * (LISTED + 1)].file, "c");
+    }
+
+    #[test]
+    fn endless_kinds_are_counted_together_whoever_comes_first() {
+        let told = |kinds: &mut dyn Iterator<Item = usize>, workers: usize| {
+            let mut readings: Vec<Reading> = (0..workers).map(|_| Reading::default()).collect();
+            for (n, kind) in kinds.enumerate() {
+                readings[n % workers].unknown(format!("eventbridge:{kind}"));
+            }
+            readings[0].unknown("eventbridge:1".into());
+            summary_of(readings)
+        };
+        let summary = told(&mut (0..2 * KINDS), 1);
         assert_eq!((summary.unknown.len(), summary.unknown["other"]), (KINDS + 1, KINDS as u64));
         assert_eq!(summary.unknown["eventbridge:1"], 2);
         assert!(summary.text().lines().count() < 50);
+        assert_eq!(told(&mut (0..2 * KINDS).rev(), 3).unknown, summary.unknown);
     }
 
     #[test]
     fn names_and_kinds_from_logs_do_not_drive_the_terminal() {
-        let mut summary = Summary::new();
-        summary.begin_file();
-        summary.malformed("a\u{1b}[2J\n.json", "line 1".into(), "\u{1b}]0;x\u{7}".into());
-        summary.unknown("k\u{1b}[1m".into());
+        let mut reading = Reading::default();
+        reading.begin_file(0);
+        reading.malformed("a\u{1b}[2J\n.json", "line 1".into(), "\u{1b}]0;x\u{7}".into());
+        reading.unknown("k\u{1b}[1m".into());
+        let mut summary = summary_of(vec![reading]);
         summary.skipped.push("p\u{1b}".into());
         summary.unreadable.push(Unreadable { file: "u\u{1b}".into(), reason: "\u{1b}".into() });
         assert!(summary.text().chars().all(|c| c == '\n' || !c.is_control()));

@@ -10,33 +10,66 @@ const MAX_CHARS: usize = 600;
 /// Longest name taken from a record, in characters.
 const MAX_NAME_CHARS: usize = 120;
 
+/// What the sentence on one event tells: who called what, from where, and how it ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    /// Who.
+    pub principal: &'a Principal,
+    /// Service host name.
+    pub service: &'a str,
+    /// Operation.
+    pub action: &'a str,
+    /// The service through which it was done.
+    pub invoked_by: Option<&'a str>,
+    /// Source address or host as text.
+    pub source: Option<&'a str>,
+    /// Region.
+    pub region: Option<&'a str>,
+    /// The error's code, if it failed.
+    pub failure: Option<&'a str>,
+}
+
+impl Call<'_> {
+    /// Appends the sentence.
+    pub fn write(&self, said: &mut String) {
+        who(said, self.principal);
+        said.push_str(" called ");
+        name(said, self.service.strip_suffix(".amazonaws.com").unwrap_or(self.service));
+        said.push(':');
+        name(said, self.action);
+        let parts = [(" through ", self.invoked_by), (" from ", self.source), (" in ", self.region)];
+        for (before, text) in parts {
+            if let Some(text) = text {
+                said.push_str(before);
+                name(said, text);
+            }
+        }
+        if let Some(code) = self.failure {
+            said.push_str("; it failed (");
+            name(said, code);
+            said.push(')');
+        }
+        said.push('.');
+    }
+}
+
 /// One sentence: who called what, from where, and how it ended.
 pub(crate) fn call(event: &Event) -> String {
     // Written into one buffer: this is done for every event that matches anything.
     let mut said = String::with_capacity(160);
-    who(&mut said, &event.principal);
-    said.push_str(" called ");
-    name(&mut said, event.action.service.strip_suffix(".amazonaws.com").unwrap_or(&event.action.service));
-    said.push(':');
-    name(&mut said, &event.action.name);
-    if let Some(service) = &event.invoked_by {
-        said.push_str(" through ");
-        name(&mut said, service);
+    Call {
+        principal: &event.principal,
+        service: &event.action.service,
+        action: &event.action.name,
+        invoked_by: event.invoked_by.as_deref(),
+        source: source(event).as_deref(),
+        region: event.region.as_deref(),
+        failure: match &event.outcome {
+            Outcome::Failure { code, .. } => Some(code),
+            Outcome::Success => None,
+        },
     }
-    if let Some(source) = source(event) {
-        said.push_str(" from ");
-        name(&mut said, &source);
-    }
-    if let Some(region) = &event.region {
-        said.push_str(" in ");
-        name(&mut said, region);
-    }
-    if let Outcome::Failure { code, .. } = &event.outcome {
-        said.push_str("; it failed (");
-        name(&mut said, code);
-        said.push(')');
-    }
-    said.push('.');
+    .write(&mut said);
     said
 }
 

@@ -1,61 +1,34 @@
-//! Alerts of a whole input in memory, without a store: what `scan` uses.
+//! Alerts of detections in memory, without a store: what `scan` uses for those of models and correlations, which
+//! are few; for the many that single events make see [`crate::collect`].
 //!
 //! In: detections, in any order. Out: the alerts that the pipeline would have stored for them. Memory is
 //! bounded per alert: a set of at most 10,000 member keys beside the alert itself.
 
 use std::{
     collections::{HashMap, HashSet},
-    slice,
     sync::Arc,
 };
 
-use sentinel_model::{
-    Alert, Detection, Member, Principal, Timestamp, Window,
-    alert::{self, MEMBER_CAP, Matched, MatchedRule},
-};
+use sentinel_model::{Alert, Detection, Member, Principal, Timestamp, alert::MEMBER_CAP};
 
 use crate::{
     indicator_list::IndicatorList,
     intel,
     merge::{self, Counted, Growing, Intel},
-    score,
 };
 
-/// Collects detections, or the matches of single events, into alerts.
+/// Collects detections into alerts.
 pub struct Accumulator {
     list: Arc<IndicatorList>,
     alerts: Vec<(Growing, HashSet<u128>)>,
     /// Where an alert is, by its id.
     by_id: HashMap<String, usize>,
-    /// Where the alert of a rule, principal, account and window is: working out the id of every match costs
-    /// more than all else that is done for it.
-    by_match: HashMap<MatchKey, usize>,
-    names: Names,
-}
-
-/// Rule, principal, account, window start in seconds, window width.
-type MatchKey = (u32, u32, u32, i64, u32);
-
-/// Short numbers for texts that come again and again.
-#[derive(Default)]
-struct Names(HashMap<Box<str>, u32>);
-
-impl Names {
-    /// The text's number. Alerts are far fewer than numbers; if those ran out, memory has long done so.
-    fn number(&mut self, text: &str) -> u32 {
-        if let Some(known) = self.0.get(text) {
-            return *known;
-        }
-        let next = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
-        self.0.insert(text.into(), next);
-        next
-    }
 }
 
 impl Accumulator {
     /// An accumulator that asks `list` about indicators.
     pub fn new(list: Arc<IndicatorList>) -> Self {
-        Self { list, alerts: Vec::new(), by_id: HashMap::new(), by_match: HashMap::new(), names: Names::default() }
+        Self { list, alerts: Vec::new(), by_id: HashMap::new() }
     }
 
     /// Adds what one batch of events gave for one alert. A detection without members adds nothing.
@@ -74,38 +47,6 @@ impl Accumulator {
         let (growing, members) = &mut self.alerts[*at];
         let Counted { fresh, overflow } = count(members, detection);
         merge::absorb(growing, detection, fresh, overflow, &intel);
-    }
-
-    /// Adds the matches of one event: the same as adding a detection of that one event for each rule.
-    pub fn add_matches<'r>(&mut self, event: &Matched, rules: impl IntoIterator<Item = MatchedRule<'r>>) {
-        let who = (self.names.number(&event.principal.id), self.names.number(&event.account));
-        let (class, member_key) = (score::classify(&event.member), event.member.event.member_key());
-        for rule in rules {
-            let window = Window::around(event.member.event.time, rule.window_minutes);
-            let key = (self.names.number(&rule.rule.id), who.0, who.1, window.start.as_second(), window.minutes);
-            let at = if let Some(at) = self.by_match.get(&key) {
-                *at
-            } else {
-                let at = self.place(event, &rule, window);
-                self.by_match.insert(key, at);
-                at
-            };
-            let intel = self.intel(&event.principal, slice::from_ref(&event.member), window.start);
-            let (growing, members) = &mut self.alerts[at];
-            let mut counted = Counted::default();
-            count_one(members, member_key, &mut counted);
-            merge::absorb_match(growing, event, class, &rule, counted, &intel);
-        }
-    }
-
-    /// Where a match's alert is, begun if there is none.
-    fn place(&mut self, event: &Matched, rule: &MatchedRule<'_>, window: Window) -> usize {
-        let alert_id = alert::alert_id(&rule.rule.id, &event.principal.id, &event.account, window);
-        let next = self.alerts.len();
-        *self.by_id.entry(alert_id).or_insert_with_key(|alert_id| {
-            self.alerts.push((merge::begin_match(alert_id.clone(), event, rule, window), HashSet::new()));
-            next
-        })
     }
 
     fn intel(&self, principal: &Principal, members: &[Member], at: Timestamp) -> Intel {
@@ -233,35 +174,6 @@ mod tests {
             }
             prop_assert_eq!(alert_of(&batches).unwrap(), whole);
         }
-    }
-
-    #[test]
-    fn matches_of_single_events_are_detections_of_one_member() {
-        let seen: Vec<(u32, u32)> = (0..400).map(|n| (n * 37 % 250, n % 3)).collect();
-        let rules = [("r", Level::Medium), ("s", Level::High)];
-        let (mut detections, mut matches) = (Accumulator::new(list()), Accumulator::new(list()));
-        for (n, copy) in seen {
-            let (member, who) = (numbered(n, copy), ["alice", "bob"][n as usize % 2]);
-            let call = format!("Matched on {}.", member.action);
-            let mut all: Vec<Detection> =
-                rules.iter().map(|(id, level)| detection(id, *level, who, vec![member.clone()])).collect();
-            let (principal, account) = (all[0].principal.clone(), all[0].account.clone());
-            let event = Matched { principal, account, member, call: call.clone() };
-            let hits = all.iter().map(|d| MatchedRule {
-                rule: &d.rule,
-                attack: &d.attack,
-                window_minutes: 60,
-                why: &d.reasons[0],
-            });
-            matches.add_matches(&event, hits);
-            for d in &mut all {
-                d.reasons.insert(0, call.clone());
-                detections.add(d);
-            }
-        }
-        let (detections, matches) = (detections.finish(), matches.finish());
-        assert_eq!(detections.len(), 4);
-        assert_eq!(matches, detections);
     }
 
     #[test]

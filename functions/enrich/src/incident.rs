@@ -18,10 +18,14 @@ use crate::story;
 
 /// Groups alerts into incidents, by time of their first event. Alerts below level low are left out.
 pub fn group(alerts: &[Alert], edges: &[LineageEdge]) -> Vec<Incident> {
-    let briefs: Vec<AlertBrief> = alerts.iter().filter(|a| a.level >= Level::Low).map(AlertBrief::of).collect();
+    group_briefs(&alerts.iter().filter(|a| a.level >= Level::Low).map(AlertBrief::of).collect::<Vec<_>>(), edges)
+}
+
+/// The same of what grouping needs to know of the alerts; none below level low may be among them.
+pub fn group_briefs(briefs: &[AlertBrief], edges: &[LineageEdge]) -> Vec<Incident> {
     let edges = lineage::condense(edges.iter().cloned());
     let told = story::Lineage::new(&edges);
-    let mut incidents: Vec<Incident> = components(&briefs, &edges)
+    let mut incidents: Vec<Incident> = components(briefs, &edges)
         .into_iter()
         .map(|members| {
             let members: Vec<&AlertBrief> = members.into_iter().map(|i| &briefs[i]).collect();

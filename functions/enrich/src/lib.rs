@@ -4,11 +4,12 @@
 //! looked up in threat intelligence, grouped into incidents by principal, access key and lineage, and
 //! indexed for search; respond is told, through an outbox, of each alert and level once.
 //!
-//! Pure parts: [`score`], [`attack`], [`merge`], [`incident`], [`story`], and [`accumulate`] for hunting in files
-//! without a store. Over ports: [`handler`] and [`grouping`]; [`intel`] and [`own`] are ports of their own.
+//! Pure parts: [`score`], [`attack`], [`merge`], [`incident`], [`story`], and [`collect`] and [`accumulate`] for hunting in
+//! files without a store. Over ports: [`handler`] and [`grouping`]; [`intel`] and [`own`] are ports of their own.
 
 pub mod accumulate;
 pub mod attack;
+pub mod collect;
 pub mod grouping;
 pub mod handler;
 pub mod incident;
@@ -19,6 +20,8 @@ pub mod own;
 pub mod score;
 pub mod story;
 
+#[cfg(test)]
+mod correlated_tests;
 mod document;
 #[cfg(test)]
 mod pipeline_tests;
@@ -26,6 +29,7 @@ mod pipeline_tests;
 mod testing;
 
 pub use accumulate::Accumulator;
+pub use collect::{Collected, Collector};
 pub use handler::{Enrich, EnrichError, Ports, Settings};
 pub use indicator_list::{BadLine, IndicatorList};
 pub use intel::{Indicator, IntelError, Intelligence, Sources};

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use sentinel_model::{
     Alert, Attack, Detection, EventRef, Indicators, KeyUse, Level, Member, Principal, Provenance, RuleRef, Window,
     alert::{
-        ActionClass, AttestedUse, COPIES_PER_USE, INDICATOR_CAP, IntelFinding, KEY_CAP, MEMBER_CAP, Matched,
-        MatchedRule, SHOWN_EVENTS, ScoreBasis, USES_PER_KEY,
+        ActionClass, AttestedUse, COPIES_PER_USE, INDICATOR_CAP, IntelFinding, KEY_CAP, MEMBER_CAP, SHOWN_EVENTS,
+        ScoreBasis, USES_PER_KEY,
     },
     provenance,
 };
@@ -18,9 +18,9 @@ use sentinel_model::{
 use crate::{attack, intel::FINDING_CAP, score};
 
 /// Sentences kept of detections.
-const REASON_CAP: usize = 10;
+pub(crate) const REASON_CAP: usize = 10;
 /// Characters kept of a text that a caller can choose freely (user agents).
-const TEXT_CAP: usize = 256;
+pub(crate) const TEXT_CAP: usize = 256;
 
 /// An alert on its way: the alert, what its score rests on, and whether it was changed since it was read.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,35 +112,9 @@ fn begin_with(whose: Whose<'_>, first: &Member, correlation_id: &str) -> Growing
         key_uses: Vec::new(),
         provenance: Vec::new(),
         correlation_id: correlation_id.to_owned(),
+        superseded_by: None,
     };
     Growing { alert, basis: ScoreBasis::default() }
-}
-
-/// Begins an alert from one match, without counting the match yet: [`absorb_match`] does.
-pub(crate) fn begin_match(alert_id: String, event: &Matched, rule: &MatchedRule<'_>, window: Window) -> Growing {
-    let whose = Whose {
-        alert_id,
-        rule: rule.rule,
-        attack: rule.attack,
-        window,
-        principal: &event.principal,
-        account: &event.account,
-    };
-    begin_with(whose, &event.member, "")
-}
-
-/// [`absorb`] of the detection that one match makes. `class` is the member's [`score::classify`].
-pub(crate) fn absorb_match(
-    growing: &mut Growing,
-    event: &Matched,
-    class: ActionClass,
-    rule: &MatchedRule<'_>,
-    counted: Counted,
-    intel: &Intel,
-) {
-    absorb_labels(&mut growing.alert, rule.rule, &event.principal, rule.attack, counted);
-    absorb_member(&mut growing.alert, &mut growing.basis, &event.member, class);
-    absorb_reasons(&mut growing.basis, &[event.call.as_str(), rule.why], intel);
 }
 
 /// What counting a detection's members gave.
@@ -154,7 +128,11 @@ pub(crate) struct Counted {
 
 /// Adds a detection without settling score and reasons.
 pub fn absorb(growing: &mut Growing, detection: &Detection, fresh: u64, overflow: bool, intel: &Intel) {
-    let counted = Counted { fresh, overflow };
+    let mut counted = Counted { fresh, overflow };
+    if let Some(correlated) = &detection.correlated {
+        counted.overflow |= correlated.at_least;
+        growing.basis.revision = growing.basis.revision.max(Some(correlated.revision));
+    }
     absorb_labels(&mut growing.alert, &detection.rule, &detection.principal, &detection.attack, counted);
     for member in &detection.members {
         absorb_member(&mut growing.alert, &mut growing.basis, member, score::classify(member));
@@ -223,8 +201,16 @@ fn add_first(events: &mut BTreeSet<EventRef>, event: &EventRef) {
 
 fn add_indicator(set: &mut BTreeSet<String>, value: Option<&str>) {
     let Some(value) = value.filter(|v| !v.is_empty()) else { return };
-    let cut = value.char_indices().nth(TEXT_CAP).map_or(value, |(at, _)| &value[..at]);
-    add_text(set, cut, INDICATOR_CAP);
+    add_text(set, cut(value), INDICATOR_CAP);
+}
+
+/// A text that a caller can choose freely, cut to a bearable length.
+pub(crate) fn cut(text: &str) -> &str {
+    // Nearly all are short: no need to count characters.
+    if text.len() <= TEXT_CAP {
+        return text;
+    }
+    text.char_indices().nth(TEXT_CAP).map_or(text, |(at, _)| &text[..at])
 }
 
 /// Adds a text to a set that keeps its first `most`, without allocating for one that is there or would not stay.
@@ -320,7 +306,7 @@ fn merge_attack(labels: &mut Attack, other: &Attack) {
     labels.techniques = techniques.into_iter().collect();
 }
 
-fn merge_findings(findings: &mut Vec<IntelFinding>, said: &[IntelFinding]) {
+pub(crate) fn merge_findings(findings: &mut Vec<IntelFinding>, said: &[IntelFinding]) {
     if said.is_empty() {
         return;
     }
@@ -361,7 +347,7 @@ pub fn shrink(alert: &mut Alert, most: usize) -> Result<bool, serde_json::Error>
 }
 
 /// The first tactic, or `anomaly`.
-fn category(rule: &RuleRef, labels: &Attack) -> String {
+pub(crate) fn category(rule: &RuleRef, labels: &Attack) -> String {
     match labels.tactics.first() {
         Some(tactic) if !rule.id.starts_with(score::MODEL_PREFIX) => tactic.clone(),
         _ => "anomaly".to_owned(),
@@ -371,35 +357,44 @@ fn category(rule: &RuleRef, labels: &Attack) -> String {
 fn reasons(alert: &Alert, basis: &ScoreBasis) -> Vec<String> {
     let mut said: Vec<String> = basis.reasons.iter().cloned().collect();
     if let Some((class, action)) = &basis.gravest {
-        let count = alert.event_count;
-        let events = match (alert.at_least, count) {
-            (true, _) => format!("At least {count} events"),
-            (false, 1) => "One event".to_owned(),
-            (false, _) => format!("{count} events"),
-        };
-        said.push(format!("{events}; the gravest, {action}, {}.", class_words(*class)));
+        said.push(say_gravest(alert.event_count, alert.at_least, *class, action));
     }
-    for finding in &basis.findings {
-        let verdict = match finding.reputation {
-            sentinel_model::alert::Reputation::Suspicious => "suspicious",
-            sentinel_model::alert::Reputation::KnownBad => "known bad",
-        };
-        let (kind, indicator, source) = (&finding.kind, &finding.indicator, &finding.source);
-        said.push(format!("The {kind} {indicator} is {verdict} according to {source}."));
-    }
+    said.extend(basis.findings.iter().map(say_finding));
     if basis.lookup_failed {
         said.push("The threat-intelligence lookup failed, so what it would have said is missing.".to_owned());
     }
-    let techniques: Vec<String> = alert
-        .attack
+    said.extend(say_techniques(&alert.attack));
+    said
+}
+
+/// How many events, and which was the gravest.
+pub(crate) fn say_gravest(count: u64, at_least: bool, class: ActionClass, action: &str) -> String {
+    let words = class_words(class);
+    match (at_least, count) {
+        (true, _) => format!("At least {count} events; the gravest, {action}, {words}."),
+        (false, 1) => format!("One event; the gravest, {action}, {words}."),
+        (false, _) => format!("{count} events; the gravest, {action}, {words}."),
+    }
+}
+
+/// What threat intelligence says.
+pub(crate) fn say_finding(finding: &IntelFinding) -> String {
+    let verdict = match finding.reputation {
+        sentinel_model::alert::Reputation::Suspicious => "suspicious",
+        sentinel_model::alert::Reputation::KnownBad => "known bad",
+    };
+    let (kind, indicator, source) = (&finding.kind, &finding.indicator, &finding.source);
+    format!("The {kind} {indicator} is {verdict} according to {source}.")
+}
+
+/// The techniques by name.
+pub(crate) fn say_techniques(labels: &Attack) -> Option<String> {
+    let techniques: Vec<String> = labels
         .techniques
         .iter()
         .map(|id| attack::technique(id).map_or_else(|| id.clone(), |t| format!("{id} {}", t.name)))
         .collect();
-    if !techniques.is_empty() {
-        said.push(format!("MITRE ATT&CK: {}.", techniques.join(", ")));
-    }
-    said
+    (!techniques.is_empty()).then(|| format!("MITRE ATT&CK: {}.", techniques.join(", ")))
 }
 
 const fn class_words(class: ActionClass) -> &'static str {

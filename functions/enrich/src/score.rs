@@ -104,14 +104,21 @@ pub fn score(rule: &RuleRef, basis: &ScoreBasis) -> (f64, Level) {
 
 /// The kind of action of one event.
 pub fn classify(member: &Member) -> ActionClass {
-    let reads = member.read_only.unwrap_or_else(|| is_read_name(&member.action));
-    let class = class_of_name(member.service.split('.').next().unwrap_or_default(), &member.action);
-    match (member.success, reads) {
+    classify_action(&member.service, &member.action, member.read_only, member.success)
+}
+
+/// The kind of an action: service host name, operation, whether it only read (where the record says) and whether
+/// it succeeded.
+pub fn classify_action(service: &str, action: &str, read_only: Option<bool>, success: bool) -> ActionClass {
+    let reads = read_only.unwrap_or_else(|| is_read_name(action));
+    match (success, reads) {
         (false, true) => ActionClass::FailedRead,
         (false, false) => ActionClass::FailedChange,
-        (true, _) if class.is_some() => class.unwrap_or(ActionClass::Read),
-        (true, true) => ActionClass::Read,
-        (true, false) => ActionClass::ResourceChange,
+        (true, _) => class_of_name(service.split('.').next().unwrap_or_default(), action).unwrap_or(if reads {
+            ActionClass::Read
+        } else {
+            ActionClass::ResourceChange
+        }),
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use sentinel_model::hash;
-use sonic_rs::{JsonContainerTrait as _, JsonNumberTrait as _, JsonType, JsonValueTrait as _, Value};
+use sonic_rs::{JsonNumberTrait as _, JsonValueTrait as _, Value, ValueRef};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The identity of a record: its `eventID`, or `sha256:` and a hash of the record with sorted keys.
@@ -33,22 +33,13 @@ fn hashed_id(value: &Value, text: &str) -> String {
 /// [`sentinel_model::hash::content_hash`] gives for the record parsed by `serde_json` (which may round the last
 /// digit of a long fraction differently).
 pub fn content_hash(value: &Value) -> u64 {
-    match value.get_type() {
-        JsonType::Null => hash::content_hash(&serde_json::Value::Null),
-        JsonType::Boolean => hash::content_hash(&serde_json::Value::Bool(value.is_true())),
-        JsonType::Number => match value.as_number() {
-            Some(n) => hash::number_hash(n.as_i64(), n.as_u64(), n.as_f64()),
-            None => hash::number_hash(None, None, None),
-        },
-        JsonType::String => hash::string_hash(value.as_str().unwrap_or_default()),
-        JsonType::Array => match value.as_array() {
-            Some(items) => hash::list_hash(items.iter().map(content_hash)),
-            None => hash::list_hash(std::iter::empty()),
-        },
-        JsonType::Object => match value.as_object() {
-            Some(members) => hash::object_hash(members.iter().map(|(k, v)| (k.as_bytes(), content_hash(v)))),
-            None => hash::object_hash(std::iter::empty()),
-        },
+    match value.as_ref() {
+        ValueRef::String(text) => hash::string_hash(text),
+        ValueRef::Object(members) => hash::object_hash(members.iter().map(|(k, v)| (k.as_bytes(), content_hash(v)))),
+        ValueRef::Array(items) => hash::list_hash(items.iter().map(content_hash)),
+        ValueRef::Number(n) => hash::number_hash(n.as_i64(), n.as_u64(), n.as_f64()),
+        ValueRef::Bool(b) => hash::content_hash(&serde_json::Value::Bool(b)),
+        ValueRef::Null => hash::content_hash(&serde_json::Value::Null),
     }
 }
 

@@ -71,6 +71,11 @@ fn tagged(tag: u8, bytes: &[u8]) -> u64 {
     xxh3_64_with_seed(bytes, u64::from(tag))
 }
 
+/// 64-bit hash of bytes, for finding things again.
+pub fn hash_64(bytes: &[u8]) -> u64 {
+    xxh3_64(bytes)
+}
+
 /// 128-bit hash of bytes, for telling members of a set apart.
 pub fn hash_128(bytes: &[u8]) -> u128 {
     xxh3_128(bytes)

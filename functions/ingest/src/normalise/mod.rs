@@ -7,7 +7,9 @@ mod fields;
 mod principal;
 mod targets;
 
-use sentinel_model::{Action, Event, Network, Outcome, Provenance, RawRecord, SourceKind, Timestamp, time};
+use std::{borrow::Cow, net::IpAddr};
+
+use sentinel_model::{Action, Event, Network, Outcome, Principal, Provenance, RawRecord, SourceKind, Timestamp, time};
 use sonic_rs::{JsonType, JsonValueTrait as _, Value};
 
 use crate::{Envelope, Record, identity, lineage};
@@ -84,19 +86,26 @@ pub fn event_time(value: &Value, envelope: &Envelope, received_at: Timestamp) ->
 /// How the event ended. A record without `errorCode` was carried out, but for sign-ins, which say so in
 /// `responseElements` (AWS CloudTrail User Guide, "AWS Management Console sign-in events").
 pub fn outcome(value: &Value) -> Outcome {
-    let message = || text(value, "errorMessage").map(str::to_owned);
-    let code = value.get("errorCode").filter(|c| !c.is_null());
-    if let Some(code) = code {
-        let code = code.as_str().map_or_else(|| sonic_rs::to_string(code).unwrap_or_default(), str::to_owned);
-        if !code.is_empty() {
-            return Outcome::Failure { code, message: message() };
+    match failure(value) {
+        Some(code) => {
+            Outcome::Failure { code: code.into_owned(), message: text(value, "errorMessage").map(str::to_owned) }
         }
+        None => Outcome::Success,
+    }
+}
+
+/// The code of what failed; `None` when it was carried out.
+fn failure(value: &Value) -> Option<Cow<'_, str>> {
+    let code = value.get("errorCode").filter(|c| !c.is_null());
+    let code = code.map(|code| match code.as_str() {
+        Some(text) => Cow::Borrowed(text),
+        None => Cow::Owned(sonic_rs::to_string(code).unwrap_or_default()),
+    });
+    if let Some(code) = code.filter(|c| !c.is_empty()) {
+        return Some(code);
     }
     let sign_in = text(value, "eventName").and_then(|name| text_at(value, &["responseElements", name]));
-    match sign_in {
-        Some(failed @ ("Failure" | "Failed")) => Outcome::Failure { code: failed.to_owned(), message: message() },
-        _ => Outcome::Success,
-    }
+    sign_in.filter(|answer| matches!(*answer, "Failure" | "Failed")).map(Cow::Borrowed)
 }
 
 /// Where the event came from.
@@ -155,6 +164,61 @@ pub fn outline(record: &Record<'_>, id: String, content: u64, provenance: Proven
         lineage: Vec::new(),
         provenance: vec![provenance],
         raw,
+    }
+}
+
+/// What [`outline`] tells of a record, borrowed from it: for those who look at very many.
+#[derive(Debug)]
+pub struct Sketch<'a> {
+    /// Event time.
+    pub time: Timestamp,
+    /// Who.
+    pub principal: Principal,
+    /// In which account.
+    pub account: &'a str,
+    /// Region.
+    pub region: Option<&'a str>,
+    /// Service host name.
+    pub service: &'a str,
+    /// Operation.
+    pub action: &'a str,
+    /// Whether it only reads, when the record says so.
+    pub read_only: Option<bool>,
+    /// Access key that signed the call.
+    pub access_key: Option<&'a str>,
+    /// The service through which it was done.
+    pub invoked_by: Option<&'a str>,
+    /// Source address or host as text.
+    pub source: Option<Cow<'a, str>>,
+    /// User agent.
+    pub user_agent: Option<&'a str>,
+    /// The error's code, if it failed.
+    pub failure: Option<Cow<'a, str>>,
+}
+
+/// The sketch of a record. `received_at` is the event's time where nothing else tells one.
+pub fn sketch<'a>(value: &'a Value, envelope: &'a Envelope, received_at: Timestamp) -> Sketch<'a> {
+    let account = account(value, envelope);
+    let region = region(value, envelope);
+    let source = text(value, "sourceIPAddress");
+    Sketch {
+        time: event_time(value, envelope, received_at).0,
+        principal: principal(value, account, region),
+        account,
+        region,
+        service: text(value, "eventSource").unwrap_or(UNKNOWN),
+        action: text(value, "eventName").unwrap_or_default(),
+        read_only: fields::boolean(value, "readOnly"),
+        access_key: access_key(value),
+        invoked_by: text_at(value, &["userIdentity", "invokedBy"]),
+        source: source.map(|text| match text.trim().parse::<IpAddr>() {
+            // The usual spelling of an IPv4 address is the only one.
+            Ok(IpAddr::V4(_)) if text.trim() == text => Cow::Borrowed(text),
+            Ok(ip) => Cow::Owned(ip.to_string()),
+            Err(_) => Cow::Borrowed(text),
+        }),
+        user_agent: text(value, "userAgent"),
+        failure: failure(value),
     }
 }
 

@@ -43,8 +43,30 @@ fn with(changes: &Json) -> Json {
 
 fn event_in(record: &Json, envelope: &Envelope) -> Event {
     let text = record.to_string();
-    let value = sonic_rs::from_str(&text).unwrap();
-    normalise(&Record { text: &text, value, envelope, position: Position::default() }, provenance()).unwrap()
+    let value: Value = sonic_rs::from_str(&text).unwrap();
+    let sketched = value.clone();
+    let event =
+        normalise(&Record { text: &text, value, envelope, position: Position::default() }, provenance()).unwrap();
+    same(&sketch(&sketched, envelope, provenance().received_at), &event);
+    event
+}
+
+/// Every record of these tests is told alike by its sketch.
+fn same(sketch: &Sketch<'_>, event: &Event) {
+    assert_eq!((sketch.time, &sketch.principal), (event.time, &event.principal));
+    assert_eq!((sketch.account, sketch.region), (event.account.as_str(), event.region.as_deref()));
+    let action = (sketch.service, sketch.action, sketch.read_only);
+    assert_eq!(action, (event.action.service.as_str(), event.action.name.as_str(), event.action.read_only));
+    let through = (sketch.access_key, sketch.invoked_by, sketch.user_agent);
+    let network = &event.network;
+    assert_eq!(through, (event.access_key_id.as_deref(), event.invoked_by.as_deref(), network.user_agent.as_deref()));
+    let source = network.source_ip.map(|ip| ip.to_string()).or_else(|| network.source_host.clone());
+    assert_eq!(sketch.source.as_deref(), source.as_deref());
+    let failure = match &event.outcome {
+        Outcome::Failure { code, .. } => Some(code.as_str()),
+        Outcome::Success => None,
+    };
+    assert_eq!(sketch.failure.as_deref(), failure);
 }
 
 fn event(changes: &Json) -> Event {

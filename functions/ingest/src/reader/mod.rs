@@ -13,6 +13,7 @@ use std::sync::Arc;
 use sentinel_model::Timestamp;
 
 mod key;
+mod quick;
 mod scan;
 mod source;
 mod unwrap;

@@ -34,6 +34,14 @@ enum Frame {
     },
 }
 
+impl Frame {
+    fn context(&self) -> &Context {
+        match self {
+            Self::Array(Array { context, .. }) | Self::Object { context, .. } => context,
+        }
+    }
+}
+
 /// What wrappings say of all that is in them.
 #[derive(Clone)]
 struct Context {
@@ -354,10 +362,7 @@ impl<'r> Walker<'r> {
     }
 
     fn context(&self) -> Context {
-        match self.frames.last() {
-            Some(Frame::Array(Array { context, .. }) | Frame::Object { context, .. }) => context.clone(),
-            None => self.context.clone(),
-        }
+        self.frames.last().map_or(&self.context, Frame::context).clone()
     }
 
     fn here(&mut self) -> Position {

@@ -1,6 +1,7 @@
 //! Objects: cut out whole, or entered when they wrap records; and where to resume when one is broken.
 
-use super::super::scan::{Scanner, Skip, Step};
+use super::super::quick;
+use super::super::scan::{self, Scanner, Skip, Step};
 use super::super::unwrap::{self, Out};
 use super::super::{Found, Position, ReadError};
 use super::{Context, ENVELOPE_BYTES, Frame, MAX_FRAMES, Next, Walker, starts_afresh};
@@ -13,6 +14,9 @@ impl Walker<'_> {
     pub(super) fn candidate(&mut self, out: &mut Out<'_>) -> Result<Next, ReadError> {
         let position = self.here();
         let start = position;
+        if self.quick(position, out) {
+            return Ok(Next::Yield);
+        }
         self.window.hold();
         let mut scanner = Scanner::new(self.limits.nesting.saturating_add(ENVELOPE_LEVELS));
         let cap = self.limits.record_bytes + ENVELOPE_BYTES;
@@ -59,6 +63,35 @@ impl Walker<'_> {
                 }
             }
         }
+    }
+
+    /// The short way for what nearly all objects are: whole in the window, sound, flat enough, and no wrapping.
+    /// `false` when it is none of that; nothing was told or read then.
+    fn quick(&mut self, position: Position, out: &mut Out<'_>) -> bool {
+        let from = self.window.pos();
+        let held = &self.window.held()[from..];
+        let Some(cut) = quick::cut(&held[..held.len().min(self.limits.record_bytes)]) else { return false };
+        // All of its brackets nest no deeper than there are.
+        if cut.opened > self.limits.nesting {
+            return false;
+        }
+        let object = unwrap::Object {
+            text: &held[..cut.end],
+            deepest: cut.opened,
+            envelope: &self.frames.last().map_or(&self.context, Frame::context).envelope,
+            position: self.outer.unwrap_or(position),
+            control: self.frames.last().map_or(&self.context, Frame::context).control,
+        };
+        let Ok(value) = unwrap::parse(&object, out.limits) else { return false };
+        if scan::wraps(&value) {
+            return false;
+        }
+        self.told.now_json(out.sink);
+        if let Err(reason) = unwrap::examine(&object, value, out) {
+            (out.sink)(Found::Malformed { position: object.position, reason });
+        }
+        self.window.seek(from + cut.end);
+        true
     }
 
     /// Looks at a finished object.

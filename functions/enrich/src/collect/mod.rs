@@ -1,0 +1,157 @@
+//! Alerts of a whole input from the matches of its events, in bounded memory: what `scan` uses.
+//!
+//! In: what matched, from any number of workers, each with a [`Collector`], in any order and with repeats. Out:
+//! the alerts that the pipeline would have stored, one at a time, in order. An event is held once, as bytes; past
+//! a budget it goes to disk. At the end ([`Collected`]) repeats are left out, the matches of one rule, principal,
+//! account and window are brought together by sorting, and each alert is made just to be printed. The result
+//! follows from the set of events alone: neither their order nor the number of workers changes it.
+
+use std::{io, sync::Arc};
+
+use sentinel_model::{
+    Alert, Level, Timestamp,
+    alert::{ActionClass, MatchedRule},
+    hash,
+};
+
+use crate::{indicator_list::IndicatorList, score};
+
+mod fact;
+mod finish;
+mod sorter;
+mod told;
+
+pub use fact::Fact;
+pub use sorter::{Merge, Sorter};
+pub use told::{Form, Row};
+
+use finish::Finish;
+use told::RuleTexts;
+
+/// Bytes that a match takes beside its event while alerts are brought together.
+const MATCH_BYTES: usize = 48;
+
+/// Collects what one worker's events matched.
+#[derive(Debug)]
+pub struct Collector {
+    events: Sorter,
+    classes: Classes,
+}
+
+impl Collector {
+    /// A collector that holds about `budget` bytes in memory.
+    pub fn new(budget: usize) -> Self {
+        Self { events: Sorter::new(budget), classes: Classes::default() }
+    }
+
+    /// Adds an event and the numbers of the rules that it matched.
+    pub fn add(&mut self, fact: &Fact<'_>, rules: &[u32]) -> io::Result<()> {
+        let id = hash::hash_64(fact.id.as_bytes());
+        let key = u128::from(id) << 64 | u128::from(fact.content);
+        self.events.push(key, rules.len() * MATCH_BYTES, |into| {
+            fact.write(into);
+            finish::write_rules(rules, into);
+        })
+    }
+
+    /// The kind of an action, see [`score::classify_action`], remembered.
+    pub fn class(&mut self, service: &str, action: &str, read_only: Option<bool>, success: bool) -> ActionClass {
+        self.classes.of(service, action, read_only, success)
+    }
+
+    /// Puts in order what was collected: done by the worker, so that all do it at once.
+    pub fn seal(&mut self) {
+        self.events.sort();
+    }
+}
+
+/// Kinds of actions that were worked out before.
+#[derive(Debug, Default)]
+struct Classes(std::collections::HashMap<u64, ActionClass>);
+
+impl Classes {
+    /// Kinds remembered; whoever writes the log can choose endless names.
+    const MOST: usize = 10_000;
+
+    fn of(&mut self, service: &str, action: &str, read_only: Option<bool>, success: bool) -> ActionClass {
+        if !success {
+            return score::classify_action(service, action, read_only, success);
+        }
+        let reads = read_only.map_or(2, u64::from);
+        let key =
+            hash::hash_64(service.as_bytes()).rotate_left(23) ^ hash::hash_64(action.as_bytes()).wrapping_add(reads);
+        if let Some(class) = self.0.get(&key) {
+            return *class;
+        }
+        let class = score::classify_action(service, action, read_only, success);
+        if self.0.len() < Self::MOST {
+            self.0.insert(key, class);
+        }
+        class
+    }
+}
+
+/// What is wanted of the alerts.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// In which form.
+    pub form: Form,
+    /// From which level on.
+    pub min_level: Level,
+    /// Threads that may work on it.
+    pub threads: usize,
+}
+
+/// How many alerts there are of each level, in order of level.
+pub type Counts = [u64; Level::ALL.len()];
+
+/// What all workers collected.
+pub struct Collected<'r> {
+    collectors: Vec<Collector>,
+    rules: Vec<RuleTexts<'r>>,
+    list: Arc<IndicatorList>,
+}
+
+impl<'r> Collected<'r> {
+    /// What `collectors` hold, by rules at their numbers, with a list of indicators.
+    pub fn new(
+        collectors: Vec<Collector>,
+        rules: impl IntoIterator<Item = MatchedRule<'r>>,
+        list: Arc<IndicatorList>,
+    ) -> io::Result<Self> {
+        let rules = rules.into_iter().map(RuleTexts::new).collect::<io::Result<_>>()?;
+        Ok(Self { collectors, rules, list })
+    }
+
+    /// Hands the alerts, and those of `others`, to `take` in order, in the form that is wanted, and adds to
+    /// `counts` how many there are of each level, wanted or not, before it does. The order is that of the first event's time, then the id; rows begin with the gravest level.
+    pub fn tell(
+        self,
+        wanted: Wanted,
+        others: &[Alert],
+        counts: &mut Counts,
+        take: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        for alert in others {
+            counts[alert.level as usize] += 1;
+        }
+        let finish = Finish { rules: &self.rules, list: &self.list, wanted, others };
+        if self.collectors.iter().any(|c| c.events.spilled()) {
+            finish.on_disk(self.collectors, counts, take)
+        } else {
+            finish.in_memory(self.collectors, counts, take)
+        }
+    }
+}
+
+/// Where an alert stands in the order that is wanted; ids decide between equals.
+fn place(form: Form, level: Level, time: Timestamp) -> u128 {
+    let second = i128::from(time.as_second()) * 1_000_000_000 + i128::from(time.subsec_nanosecond());
+    // Nanoseconds of the years -9999 to 9999 take 70 bits with a sign; 2^80 makes them positive.
+    let time = (second + (1 << 80)).cast_unsigned();
+    let rank = if form == Form::Row { (Level::ALL.len() - level as usize) as u128 } else { 0 };
+    rank << 100 | time
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,338 @@
+//! Sorts more records than memory holds: records of bytes under 128-bit keys, in sorted runs on disk past a budget.
+//!
+//! In: records in any order. Out: the same in order of key, then of their bytes. What is held is bounded by the
+//! budget and one record; the file on disk has no name and is gone with its sorter.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, Seek as _, SeekFrom, Write as _},
+    sync::Arc,
+};
+
+/// Bytes of one block of records.
+const BLOCK: usize = 256 * 1024;
+/// A block with less room than this left is full: most records are far smaller.
+const ROOM: usize = 4 * 1024;
+/// Bytes before each record of a run: its key and its length.
+const HEAD: usize = 20;
+/// Bytes read of a run at once, at most and at least.
+const READ: (usize, usize) = (64 * 1024, 4 * 1024);
+/// Bytes that reading of all runs together may hold.
+const READ_ALL: usize = 4 << 20;
+
+/// Where a record is, and its key.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    key: (u64, u64),
+    block: u32,
+    start: u32,
+    len: u32,
+}
+
+/// Sorts records.
+#[derive(Debug)]
+pub struct Sorter {
+    budget: usize,
+    used: usize,
+    blocks: Vec<Vec<u8>>,
+    slots: Vec<Slot>,
+    disk: Option<Disk>,
+}
+
+#[derive(Debug)]
+struct Disk {
+    file: File,
+    end: u64,
+    runs: Vec<(u64, u64)>,
+}
+
+fn halves(key: u128) -> (u64, u64) {
+    #[allow(clippy::cast_possible_truncation, reason = "the lower half")]
+    let low = key as u64;
+    ((key >> 64) as u64, low)
+}
+
+const fn whole(key: (u64, u64)) -> u128 {
+    (key.0 as u128) << 64 | key.1 as u128
+}
+
+impl Sorter {
+    /// A sorter that holds about `budget` bytes in memory.
+    pub fn new(budget: usize) -> Self {
+        Self { budget, used: 0, blocks: Vec::new(), slots: Vec::new(), disk: None }
+    }
+
+    /// Adds the record that `write` appends. `beside` is how many bytes it will take elsewhere, which counts
+    /// towards the budget.
+    pub fn push(&mut self, key: u128, beside: usize, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+        if self.blocks.last().is_none_or(|block| block.len() + ROOM > block.capacity()) {
+            self.blocks.push(Vec::with_capacity(BLOCK));
+        }
+        let block = self.blocks.len() - 1;
+        let into = &mut self.blocks[block];
+        let start = into.len();
+        write(into);
+        let len = into.len() - start;
+        let number = |n: usize| u32::try_from(n).map_err(|_| io::Error::other("a record of 4 GB"));
+        self.slots.push(Slot { key: halves(key), block: number(block)?, start: number(start)?, len: number(len)? });
+        self.used += len + size_of::<Slot>() + beside;
+        if self.used >= self.budget { self.spill() } else { Ok(()) }
+    }
+
+    /// Whether records were written to disk.
+    pub fn spilled(&self) -> bool {
+        self.disk.is_some()
+    }
+
+    /// Writes what is in memory to disk as one sorted run.
+    pub fn spill(&mut self) -> io::Result<()> {
+        if self.slots.is_empty() {
+            return Ok(());
+        }
+        self.sort();
+        let disk = match &mut self.disk {
+            Some(disk) => disk,
+            None => self.disk.insert(Disk { file: tempfile::tempfile()?, end: 0, runs: Vec::new() }),
+        };
+        disk.file.seek(SeekFrom::Start(disk.end))?;
+        let mut out = BufWriter::with_capacity(READ.0, &disk.file);
+        let mut end = disk.end;
+        for slot in &self.slots {
+            out.write_all(&whole(slot.key).to_le_bytes())?;
+            out.write_all(&slot.len.to_le_bytes())?;
+            out.write_all(bytes_of(&self.blocks, slot))?;
+            end += (HEAD + slot.len as usize) as u64;
+        }
+        out.flush()?;
+        drop(out);
+        disk.runs.push((disk.end, end));
+        disk.end = end;
+        // One block stays for what comes next, unless a large record made it large.
+        self.blocks.truncate(1);
+        self.blocks.retain_mut(|block| {
+            block.clear();
+            block.capacity() <= 2 * BLOCK
+        });
+        self.slots.clear();
+        self.used = 0;
+        Ok(())
+    }
+
+    /// Sorts what is in memory.
+    pub fn sort(&mut self) {
+        let blocks = &self.blocks;
+        self.slots
+            .sort_unstable_by(|a, b| a.key.cmp(&b.key).then_with(|| bytes_of(blocks, a).cmp(bytes_of(blocks, b))));
+    }
+
+    /// How many records are in memory.
+    pub fn in_memory(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// A record in memory, in order once it is sorted: its key and bytes.
+    pub fn get(&self, at: usize) -> (u128, &[u8]) {
+        let slot = &self.slots[at];
+        (whole(slot.key), bytes_of(&self.blocks, slot))
+    }
+
+    /// All records of several sorters in order. Memory is freed for it: what is held goes to disk first, unless
+    /// nothing is there yet.
+    pub fn merge(mut sorters: Vec<Self>) -> io::Result<Merge> {
+        if sorters.iter().any(Self::spilled) {
+            sorters.iter_mut().try_for_each(Self::spill)?;
+        }
+        sorters.iter_mut().for_each(Self::sort);
+        let runs: usize = sorters.iter().filter_map(|s| s.disk.as_ref()).map(|d| d.runs.len()).sum();
+        let read = (READ_ALL / runs.max(1)).clamp(READ.1, READ.0);
+        let mut sources = Vec::new();
+        for mut sorter in sorters {
+            if let Some(disk) = sorter.disk.take() {
+                let file = Arc::new(disk.file);
+                let run = |(next, end)| {
+                    Source::Run(Run { file: Arc::clone(&file), next, end, read, ..Run::default_of(&file) })
+                };
+                sources.extend(disk.runs.into_iter().map(run));
+            } else if !sorter.slots.is_empty() {
+                sources.push(Source::Memory(sorter, 0));
+            }
+        }
+        Merge::new(sources)
+    }
+}
+
+fn bytes_of<'a>(blocks: &'a [Vec<u8>], slot: &Slot) -> &'a [u8] {
+    let start = slot.start as usize;
+    &blocks[slot.block as usize][start..start + slot.len as usize]
+}
+
+/// Where records in order come from.
+#[derive(Debug)]
+enum Source {
+    Memory(Sorter, usize),
+    Run(Run),
+}
+
+impl Source {
+    fn top(&self) -> (u128, &[u8]) {
+        match self {
+            Self::Memory(sorter, at) => sorter.get(*at),
+            Self::Run(run) => (run.key, &run.held[run.at..run.at + run.len]),
+        }
+    }
+
+    /// Moves to the next record; `false` when there is none.
+    fn advance(&mut self) -> io::Result<bool> {
+        match self {
+            Self::Memory(sorter, at) => {
+                *at += 1;
+                Ok(*at < sorter.slots.len())
+            }
+            Self::Run(run) => run.advance(),
+        }
+    }
+}
+
+/// One run, read piece by piece.
+#[derive(Debug)]
+struct Run {
+    file: Arc<File>,
+    /// The part of the file that is not read yet.
+    next: u64,
+    end: u64,
+    read: usize,
+    held: Vec<u8>,
+    /// The record that is first now.
+    at: usize,
+    len: usize,
+    key: u128,
+}
+
+impl Run {
+    fn default_of(file: &Arc<File>) -> Self {
+        Self { file: Arc::clone(file), next: 0, end: 0, read: 0, held: Vec::new(), at: 0, len: 0, key: 0 }
+    }
+
+    fn advance(&mut self) -> io::Result<bool> {
+        self.at += self.len;
+        self.len = 0;
+        if self.at == self.held.len() && self.next == self.end {
+            return Ok(false);
+        }
+        self.have(HEAD)?;
+        let mut key = [0; 16];
+        key.copy_from_slice(&self.held[self.at..self.at + 16]);
+        let mut len = [0; 4];
+        len.copy_from_slice(&self.held[self.at + 16..self.at + HEAD]);
+        self.key = u128::from_le_bytes(key);
+        let len = u32::from_le_bytes(len) as usize;
+        self.at += HEAD;
+        self.have(len)?;
+        self.len = len;
+        Ok(true)
+    }
+
+    /// Makes sure that so many bytes are held from here on.
+    fn have(&mut self, bytes: usize) -> io::Result<()> {
+        if self.held.len() - self.at >= bytes {
+            return Ok(());
+        }
+        self.held.drain(..self.at);
+        self.at = 0;
+        let held = self.held.len();
+        let left = usize::try_from(self.end - self.next).unwrap_or(usize::MAX);
+        let more = (bytes - held).max(self.read).min(left);
+        self.held.resize(held + more, 0);
+        read_at(&self.file, &mut self.held[held..], self.next)?;
+        self.next += more as u64;
+        if self.held.len() < bytes { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+    }
+}
+
+fn read_at(mut file: &File, into: &mut [u8], at: u64) -> io::Result<()> {
+    file.seek(SeekFrom::Start(at))?;
+    io::Read::read_exact(&mut file, into)
+}
+
+/// Records of several sources in order.
+#[derive(Debug)]
+pub struct Merge {
+    /// A heap: the source with the least record first.
+    sources: Vec<Source>,
+    begun: bool,
+}
+
+impl Merge {
+    fn new(sources: Vec<Source>) -> io::Result<Self> {
+        let mut ready = Vec::with_capacity(sources.len());
+        for mut source in sources {
+            if matches!(source, Source::Memory(..)) || source.advance()? {
+                ready.push(source);
+            }
+        }
+        let mut merge = Self { sources: ready, begun: false };
+        for at in (0..merge.sources.len() / 2).rev() {
+            merge.sift(at);
+        }
+        Ok(merge)
+    }
+
+    /// The next record: its key and bytes.
+    pub fn next(&mut self) -> io::Result<Option<(u128, &[u8])>> {
+        if std::mem::replace(&mut self.begun, true)
+            && let Some(first) = self.sources.first_mut()
+        {
+            if !first.advance()? {
+                self.sources.swap_remove(0);
+            }
+            self.sift(0);
+        }
+        Ok(self.sources.first().map(Source::top))
+    }
+
+    fn sift(&mut self, mut at: usize) {
+        loop {
+            let least = [2 * at + 1, 2 * at + 2].into_iter().filter(|child| *child < self.sources.len()).fold(
+                at,
+                |least, child| if self.sources[child].top() < self.sources[least].top() { child } else { least },
+            );
+            if least == at {
+                return;
+            }
+            self.sources.swap(at, least);
+            at = least;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+        #[test]
+        fn what_goes_in_comes_out_in_order_with_any_budget(
+            records in prop::collection::vec((0..40_u128, prop::collection::vec(any::<u8>(), 0..60)), 0..300),
+            large in 0..200_000_usize,
+            parts in 1..4_usize,
+            budget in prop::sample::select(vec![1, 500, 5_000, 1 << 20]),
+        ) {
+            let mut expected = records;
+            expected.push((u128::MAX, vec![7; large]));
+            let mut sorters: Vec<Sorter> = (0..parts).map(|_| Sorter::new(budget)).collect();
+            for (n, (key, bytes)) in expected.iter().enumerate() {
+                sorters[n % parts].push(*key, 0, |into| into.extend_from_slice(bytes)).unwrap();
+            }
+            prop_assert!(budget > 1 || sorters[0].spilled());
+            let mut merge = Sorter::merge(sorters).unwrap();
+            let mut found = Vec::new();
+            while let Some((key, bytes)) = merge.next().unwrap() {
+                found.push((key, bytes.to_vec()));
+            }
+            expected.sort();
+            prop_assert_eq!(found, expected);
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Collecting the matches of single events gives what merging their detections gives, however they come.
+
+use proptest::prelude::*;
+use sentinel_model::{Attack, Detection, Member, RuleRef, alert::MatchedRule, incident::AlertBrief};
+
+use super::*;
+use crate::{
+    Accumulator,
+    testing::{detection, member},
+};
+
+fn list() -> Arc<IndicatorList> {
+    let mut list = IndicatorList::default();
+    let lines = "198.51.100.3,suspicious\nAKIA00000000000002,known_bad\nagent:agent/1,suspicious";
+    assert!(list.add(lines, "f", "list").is_empty());
+    Arc::new(list)
+}
+
+const WHO: [&str; 2] = ["alice", "bob"];
+const WINDOWS: [u32; 3] = [60, 15, 60];
+
+/// Rules, the labels of each and its sentence.
+fn rules() -> Vec<(RuleRef, Attack, &'static str)> {
+    let some = |techniques: &[&str]| Attack {
+        tactics: vec!["persistence".into()],
+        techniques: techniques.iter().map(|t| (*t).to_owned()).collect(),
+    };
+    vec![
+        (rule("r", Level::High), some(&["T1098.001", "T1098"]), "Matched \"r\"."),
+        (rule("s", Level::Low), some(&[]), "A sentence before the calls."),
+        (rule("t", Level::Informational), Attack::default(), "Matched on CreateUser."),
+    ]
+}
+
+fn rule(id: &str, level: Level) -> RuleRef {
+    RuleRef { id: id.into(), title: format!("Rule \"{id}\"\n"), level, author: None }
+}
+
+fn labels<'a>(rules: &'a [(RuleRef, Attack, &'static str)]) -> Vec<MatchedRule<'a>> {
+    let label = |(n, window_minutes): (usize, u32)| {
+        let (rule, attack, why) = &rules[n];
+        MatchedRule { rule, attack, window_minutes, why }
+    };
+    WINDOWS.into_iter().enumerate().map(label).collect()
+}
+
+/// An event whose fields follow from its number, as a record's fields follow from its content.
+fn numbered(n: u32) -> Member {
+    // Two contents of one id now and then.
+    let mut m = member(&format!("e{}", if n.is_multiple_of(9) { 0 } else { n }), "2024-05-01T10:00:00Z");
+    m.event.content = u64::from(n);
+    m.event.time = sentinel_model::time::plus_seconds(m.event.time, i64::from(n * 37 % 4000) - 500);
+    m.source_ip = [Some("AWS \u{1f980} \"Internal\""), None]
+        .get(n as usize % 11)
+        .map_or_else(|| Some(format!("198.51.100.{}", n % 120)), |host| host.map(str::to_owned));
+    m.user_agent = (!n.is_multiple_of(7)).then(|| format!("agent/{}{}", n % 3, "é".repeat(n as usize % 300)));
+    m.access_key_id = (!n.is_multiple_of(4)).then(|| format!("AKIA{:014}", n % 30));
+    (m.service, m.action) = match n % 3 {
+        0 => ("iam.amazonaws.com".into(), "CreateUser".into()),
+        1 => ("s3.amazonaws.com".into(), "DeleteBucket".into()),
+        _ => ("ec2.amazonaws.com".into(), "DescribeInstances".into()),
+    };
+    m.read_only = [None, Some(true), Some(false)][n as usize % 3];
+    m.success = !n.is_multiple_of(5);
+    m.region = (!n.is_multiple_of(6)).then(|| format!("eu-west-{}", n % 3));
+    m
+}
+
+fn who(n: u32) -> &'static str {
+    WHO[n as usize % 2]
+}
+
+/// The rules that an event matches.
+fn matched(n: u32) -> Vec<u32> {
+    (0..3).filter(|rule| n % (rule + 2) != 1).collect()
+}
+
+fn call(m: &Member) -> String {
+    format!("Matched on {}.", m.action)
+}
+
+/// What merging detections gives.
+fn expected(events: &[u32]) -> Vec<Alert> {
+    let (mut all, rules) = (Accumulator::new(list()), rules());
+    for n in events {
+        let m = numbered(*n);
+        for number in matched(*n) {
+            let (rule, attack, why) = &rules[number as usize];
+            let mut d: Detection = detection(&rule.id, rule.level, who(*n), vec![m.clone()]);
+            d.window = sentinel_model::Window::around(m.event.time, WINDOWS[number as usize]);
+            d.alert_id = sentinel_model::alert::alert_id(&rule.id, &d.principal.id, &d.account, d.window);
+            (d.rule, d.attack) = (rule.clone(), attack.clone());
+            d.reasons = vec![call(&m), (*why).to_owned()];
+            all.add(&d);
+        }
+    }
+    all.finish()
+}
+
+fn collected(events: &[u32], workers: usize, budget: usize) -> Vec<Collector> {
+    let mut all: Vec<Collector> = (0..workers).map(|_| Collector::new(budget)).collect();
+    for (i, n) in events.iter().enumerate() {
+        let (m, user) = (numbered(*n), crate::testing::user(who(*n)));
+        let collector = &mut all[i % workers];
+        let class = collector.class(&m.service, &m.action, m.read_only, m.success);
+        let call = call(&m);
+        let fact = Fact {
+            time: m.event.time,
+            id: &m.event.id,
+            content: m.event.content,
+            account: "111122223333",
+            principal: &user.id,
+            kind: user.kind,
+            region: m.region.as_deref(),
+            source: m.source_ip.as_deref(),
+            user_agent: m.user_agent.as_deref(),
+            access_key: m.access_key_id.as_deref(),
+            class,
+            action: &m.action,
+            call: &call,
+        };
+        collector.add(&fact, &matched(*n)).unwrap();
+    }
+    all
+}
+
+fn told(collectors: Vec<Collector>, wanted: Wanted, others: &[Alert]) -> (Vec<String>, Counts) {
+    let (mut lines, mut counts, rules) = (Vec::new(), Counts::default(), rules());
+    let all = Collected::new(collectors, labels(&rules), list()).unwrap();
+    all.tell(wanted, others, &mut counts, &mut |line| {
+        lines.push(String::from_utf8(line.to_vec()).unwrap());
+        Ok(())
+    })
+    .unwrap();
+    (lines, counts)
+}
+
+fn lines(alerts: &[Alert], min_level: Level) -> Vec<String> {
+    let shown = alerts.iter().filter(|a| a.level >= min_level);
+    shown.map(|a| serde_json::to_string(&a.to_view()).unwrap()).collect()
+}
+
+fn counts(alerts: &[Alert]) -> Counts {
+    let mut counts = Counts::default();
+    alerts.iter().for_each(|a| counts[a.level as usize] += 1);
+    counts
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #[test]
+    fn order_repetition_workers_and_memory_do_not_matter(
+        events in prop::collection::vec(0..400_u32, 1..200),
+        turn in any::<prop::sample::Index>(),
+        (workers, threads) in (1..4_usize, 1..4_usize),
+        budget in prop::sample::select(vec![1, 4_000, 1 << 20]),
+        min_level in prop::sample::select(vec![Level::Informational, Level::Medium]),
+    ) {
+        let alerts = expected(&events);
+        let mut other: Vec<u32> = events.iter().rev().chain(events.iter().step_by(3)).copied().collect();
+        let turn = turn.index(other.len());
+        other.rotate_left(turn);
+        // What models and correlations find stands among the rest.
+        let models = {
+            let mut all = Accumulator::new(list());
+            let mut d = detection("model:m", Level::Medium, "carol", vec![numbered(events[0])]);
+            d.members[0].model_score = Some(0.7);
+            all.add(&d);
+            all.finish()
+        };
+        let mut all = [alerts, models.clone()].concat();
+        all.sort_by(|a, b| (a.time, &a.alert_id).cmp(&(b.time, &b.alert_id)));
+
+        let wanted = Wanted { form: Form::Line, min_level, threads };
+        let (found, counted) = told(collected(&other, workers, budget), wanted, &models);
+        prop_assert_eq!(found, lines(&all, min_level));
+        prop_assert_eq!(counted, counts(&all));
+
+        let (found, _) = told(collected(&other, workers, budget), Wanted { form: Form::Brief, ..wanted }, &models);
+        let found: Vec<AlertBrief> = found.iter().map(|b| serde_json::from_str(b).unwrap()).collect();
+        all.retain(|a| a.level >= min_level);
+        prop_assert_eq!(found, all.iter().map(AlertBrief::of).collect::<Vec<_>>());
+
+        let (found, _) = told(collected(&other, workers, budget), Wanted { form: Form::Row, ..wanted }, &models);
+        let found: Vec<Row> = found.iter().map(|r| serde_json::from_str(r).unwrap()).collect();
+        all.sort_by(|a, b| b.level.cmp(&a.level).then(a.time.cmp(&b.time)));
+        let places: Vec<_> = found.iter().map(|r| (r.level, r.time, r.title.clone(), r.event_count)).collect();
+        let wanted: Vec<_> = all.iter().map(|a| (a.level, a.time, a.title.clone(), a.event_count)).collect();
+        prop_assert_eq!(places, wanted);
+    }
+}
+
+#[test]
+fn lists_are_capped_and_the_count_stops_at_the_cap() {
+    // Numbers that match the first rule, by one principal, in one window.
+    let events: Vec<u32> =
+        (0..200_000).filter(|n| n % 2 == 0 && n % 9 != 0 && (500..4000).contains(&(n * 37 % 4000))).collect();
+    for budget in [1 << 26, 1 << 18] {
+        for take in [10_050, 10_000] {
+            let some = &events[..take];
+            let wanted = Wanted { form: Form::Line, min_level: Level::High, threads: 2 };
+            let (found, _) = told(collected(some, 2, budget), wanted, &[]);
+            assert_eq!(found, lines(&expected(some), Level::High));
+            let full = format!("\"event_count\":10000,\"at_least\":{},", take > 10_000);
+            assert!(found.iter().any(|line| line.contains(&full)), "{found:?}");
+        }
+    }
+}
+
+#[test]
+fn whoever_stops_reading_stops_the_printing() {
+    let events: Vec<u32> = (0..20_000).filter(|n| n % 9 != 0).collect();
+    for threads in [1, 3] {
+        let rules = rules();
+        let all = Collected::new(collected(&events, 1, 1 << 26), labels(&rules), list()).unwrap();
+        let wanted = Wanted { form: Form::Line, min_level: Level::Informational, threads };
+        let mut counts = Counts::default();
+        let gone = all.tell(wanted, &[], &mut counts, &mut |_| Err(io::ErrorKind::BrokenPipe.into()));
+        assert_eq!(gone.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert!(counts.iter().sum::<u64>() > 0, "all were counted before");
+    }
+}

@@ -1,0 +1,440 @@
+//! One alert as it is told: what its events add up to, gathered in one pass over them, and how it is printed.
+//!
+//! In: the events of one alert, each once, in order of time and id. Out: the alert as one line of JSON, the same as
+//! [`sentinel_model::alert::AlertView`] gives, or what a table or the grouping into incidents needs of it. What is held
+//! is bounded whatever the number of events, and used again for the next alert.
+
+use std::io;
+
+use sentinel_model::{
+    Alert, Level, PrincipalKind, Timestamp, Window,
+    alert::{self, ActionClass, INDICATOR_CAP, KEY_CAP, MEMBER_CAP, MatchedRule, SHOWN_EVENTS, ScoreBasis},
+    incident::AlertBrief,
+};
+use serde::{Deserialize, Serialize};
+
+use super::fact::Fact;
+use crate::{
+    indicator_list::IndicatorList,
+    intel::Indicator,
+    merge::{self, REASON_CAP},
+    score,
+};
+
+/// How alerts are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A line of JSON each, by time.
+    Line,
+    /// A [`Row`] each, as JSON, the gravest level first, then by time.
+    Row,
+    /// An [`AlertBrief`] each, as JSON, by time.
+    Brief,
+}
+
+/// What a table shows of an alert.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// Level.
+    pub level: Level,
+    /// Score.
+    pub score: f64,
+    /// Time of its first event.
+    pub time: Timestamp,
+    /// Title.
+    pub title: String,
+    /// Who.
+    pub principal: String,
+    /// In which account.
+    pub account: String,
+    /// Source of its first event.
+    pub source_ip: Option<String>,
+    /// Events counted.
+    pub event_count: u64,
+    /// Whether there may be more.
+    pub at_least: bool,
+}
+
+/// A rule, and what all of its alerts say, as JSON.
+#[derive(Debug)]
+pub(super) struct RuleTexts<'r> {
+    pub(super) rule: MatchedRule<'r>,
+    rule_json: Vec<u8>,
+    title_json: Vec<u8>,
+    category_json: Vec<u8>,
+    attack_json: Vec<u8>,
+    techniques_json: Option<Vec<u8>>,
+}
+
+impl<'r> RuleTexts<'r> {
+    pub(super) fn new(rule: MatchedRule<'r>) -> io::Result<Self> {
+        Ok(Self {
+            rule,
+            rule_json: serde_json::to_vec(rule.rule)?,
+            title_json: serde_json::to_vec(&rule.rule.title)?,
+            category_json: serde_json::to_vec(&merge::category(rule.rule, rule.attack))?,
+            attack_json: serde_json::to_vec(rule.attack)?,
+            techniques_json: merge::say_techniques(rule.attack).map(|said| serde_json::to_vec(&said)).transpose()?,
+        })
+    }
+
+    pub(super) fn window(&self, time: Timestamp) -> Window {
+        Window::around(time, self.rule.window_minutes)
+    }
+}
+
+/// The first few of many texts, in order, without taking new memory for each.
+#[derive(Debug, Default)]
+struct Few {
+    texts: Vec<String>,
+    spare: Vec<String>,
+}
+
+impl Few {
+    fn clear(&mut self) {
+        self.spare.append(&mut self.texts);
+    }
+
+    fn add(&mut self, text: &str, most: usize) {
+        let Err(at) = self.texts.binary_search_by(|known| known.as_str().cmp(text)) else { return };
+        if at < most {
+            self.insert(at, text);
+            self.spare.extend(self.texts.drain(most.min(self.texts.len())..));
+        }
+    }
+
+    fn insert(&mut self, at: usize, text: &str) {
+        let mut owned = self.spare.pop().unwrap_or_default();
+        // A text of a megabyte must not stay for ever.
+        if owned.capacity() > 4096 {
+            owned = String::new();
+        }
+        owned.clear();
+        owned.push_str(text);
+        self.texts.insert(at, owned);
+    }
+}
+
+/// An alert that is being told.
+#[derive(Debug)]
+pub(super) struct Told {
+    first: First,
+    time_last: Timestamp,
+    members: u64,
+    kind: Option<PrincipalKind>,
+    ids: Few,
+    addresses: Few,
+    keys: Few,
+    agents: Few,
+    /// The first keys, uncut.
+    used: Few,
+    calls: Few,
+    basis: ScoreBasis,
+    level: Level,
+    score: f64,
+}
+
+/// The first event.
+#[derive(Debug, Default)]
+struct First {
+    time: Timestamp,
+    principal: String,
+    account: String,
+    region: Option<String>,
+    source: Option<String>,
+}
+
+impl Told {
+    /// Nothing yet.
+    pub(super) fn new() -> Self {
+        Self {
+            first: First::default(),
+            time_last: Timestamp::UNIX_EPOCH,
+            members: 0,
+            kind: None,
+            ids: Few::default(),
+            addresses: Few::default(),
+            keys: Few::default(),
+            agents: Few::default(),
+            used: Few::default(),
+            calls: Few::default(),
+            basis: ScoreBasis::default(),
+            level: Level::Informational,
+            score: 0.0,
+        }
+    }
+
+    /// Begins anew.
+    pub(super) fn begin(&mut self) {
+        self.members = 0;
+        self.kind = None;
+        let all =
+            [&mut self.ids, &mut self.addresses, &mut self.keys, &mut self.agents, &mut self.used, &mut self.calls];
+        all.into_iter().for_each(Few::clear);
+        self.basis.gravest = None;
+        self.basis.findings.clear();
+    }
+
+    /// Adds the next event.
+    pub(super) fn add(&mut self, fact: &Fact<'_>, rule: &RuleTexts<'_>, list: &IndicatorList) {
+        if self.members == 0 {
+            self.first(fact);
+        }
+        self.members += 1;
+        self.time_last = fact.time;
+        if self.kind.is_none_or(|kind| (fact.kind as u8) < kind as u8) {
+            self.kind = Some(fact.kind);
+        }
+        if self.ids.texts.len() < SHOWN_EVENTS {
+            self.ids.insert(self.ids.texts.len(), fact.id);
+        }
+        for (set, text) in
+            [(&mut self.addresses, fact.source), (&mut self.keys, fact.access_key), (&mut self.agents, fact.user_agent)]
+        {
+            if let Some(text) = text.filter(|t| !t.is_empty()) {
+                set.add(merge::cut(text), INDICATOR_CAP);
+            }
+        }
+        if let Some(key) = fact.access_key {
+            self.used.add(key, KEY_CAP);
+        }
+        self.calls.add(fact.call, REASON_CAP);
+        self.grave(fact, rule, list);
+    }
+
+    /// Adds the next event for score and place alone: what is printed is not gathered.
+    pub(super) fn weigh(&mut self, fact: &Fact<'_>, rule: &RuleTexts<'_>, list: &IndicatorList) {
+        if self.members == 0 {
+            self.first(fact);
+        }
+        self.members += 1;
+        self.grave(fact, rule, list);
+    }
+
+    fn grave(&mut self, fact: &Fact<'_>, rule: &RuleTexts<'_>, list: &IndicatorList) {
+        let graver = match &self.basis.gravest {
+            None => true,
+            Some((known, action)) => fact.class > *known || (fact.class == *known && fact.action < action.as_str()),
+        };
+        if graver {
+            self.basis.gravest = Some((fact.class, fact.action.to_owned()));
+        }
+        if !list.is_empty() {
+            let said = list.check_all(&indicators(fact), rule.window(fact.time).start);
+            merge::merge_findings(&mut self.basis.findings, &said);
+        }
+    }
+
+    fn first(&mut self, fact: &Fact<'_>) {
+        let first = &mut self.first;
+        first.time = fact.time;
+        for (into, text) in [(&mut first.principal, fact.principal), (&mut first.account, fact.account)] {
+            into.clear();
+            into.push_str(text);
+        }
+        first.region = fact.region.map(str::to_owned);
+        first.source = fact.source.map(str::to_owned);
+    }
+
+    /// Ends it: score and level are known.
+    pub(super) fn end(&mut self, rule: &RuleTexts<'_>) -> Level {
+        (self.score, self.level) = score::score(rule.rule.rule, &self.basis);
+        self.level
+    }
+
+    /// Time of the first event.
+    pub(super) fn time(&self) -> Timestamp {
+        self.first.time
+    }
+
+    pub(super) fn alert_id(&self, rule: &RuleTexts<'_>) -> String {
+        let window = rule.window(self.first.time);
+        alert::alert_id(&rule.rule.rule.id, &self.first.principal, &self.first.account, window)
+    }
+
+    fn count(&self) -> (u64, bool) {
+        (self.members.min(MEMBER_CAP), self.members > MEMBER_CAP)
+    }
+
+    /// Appends the alert in the form that is wanted.
+    pub(super) fn write(&self, form: Form, id: &str, rule: &RuleTexts<'_>, out: &mut Vec<u8>) -> io::Result<()> {
+        match form {
+            Form::Line => self.line(id, rule, out)?,
+            Form::Row => serde_json::to_writer(out, &self.row(rule))?,
+            Form::Brief => serde_json::to_writer(out, &self.brief(id, rule))?,
+        }
+        Ok(())
+    }
+
+    fn line(&self, id: &str, rule: &RuleTexts<'_>, out: &mut Vec<u8>) -> io::Result<()> {
+        let (event_count, at_least) = self.count();
+        out.extend_from_slice(b"{\"alert_id\":");
+        json(out, id)?;
+        out.extend_from_slice(b",\"time\":");
+        json(out, &self.first.time)?;
+        for (name, made) in [
+            (&b",\"rule\":"[..], &rule.rule_json),
+            (b",\"title\":", &rule.title_json),
+            (b",\"category\":", &rule.category_json),
+        ] {
+            out.extend_from_slice(name);
+            out.extend_from_slice(made);
+        }
+        out.extend_from_slice(b",\"level\":");
+        json(out, self.level.as_str())?;
+        out.extend_from_slice(b",\"score\":");
+        json(out, &self.score)?;
+        out.extend_from_slice(b",\"principal\":");
+        json(out, &self.first.principal)?;
+        out.extend_from_slice(b",\"account\":");
+        json(out, &self.first.account)?;
+        out.extend_from_slice(b",\"region\":");
+        json(out, &self.first.region)?;
+        out.extend_from_slice(b",\"source_ip\":");
+        json(out, &self.first.source)?;
+        out.extend_from_slice(b",\"event_count\":");
+        json(out, &event_count)?;
+        out.extend_from_slice(b",\"at_least\":");
+        json(out, &at_least)?;
+        out.extend_from_slice(b",\"event_ids\":");
+        texts(out, self.ids.texts.iter())?;
+        out.extend_from_slice(b",\"indicators\":{\"addresses\":");
+        texts(out, self.addresses.texts.iter())?;
+        out.extend_from_slice(b",\"keys\":");
+        texts(out, self.keys.texts.iter())?;
+        out.extend_from_slice(b",\"agents\":");
+        texts(out, self.agents.texts.iter())?;
+        out.extend_from_slice(b"},\"attack\":");
+        out.extend_from_slice(&rule.attack_json);
+        out.extend_from_slice(b",\"reasons\":[");
+        self.reasons(rule, event_count, at_least, out)?;
+        out.extend_from_slice(b"],\"superseded_by\":null}");
+        Ok(())
+    }
+
+    fn reasons(&self, rule: &RuleTexts<'_>, count: u64, at_least: bool, out: &mut Vec<u8>) -> io::Result<()> {
+        // The rule's sentence stands among the calls in order, once.
+        let why = rule.rule.why;
+        let calls = &self.calls.texts;
+        let at = calls.partition_point(|call| call.as_str() < why);
+        let why = (calls.get(at).map(String::as_str) != Some(why)).then_some(why);
+        let (before, after) = calls.split_at(at);
+        let said = before.iter().map(String::as_str).chain(why).chain(after.iter().map(String::as_str));
+        for sentence in said.take(REASON_CAP) {
+            json(out, sentence)?;
+            out.push(b',');
+        }
+        if let Some((class, action)) = &self.basis.gravest {
+            gravest(out, count, at_least, *class, action)?;
+            out.push(b',');
+        }
+        for finding in &self.basis.findings {
+            json(out, &merge::say_finding(finding))?;
+            out.push(b',');
+        }
+        if let Some(techniques) = &rule.techniques_json {
+            out.extend_from_slice(techniques);
+        } else {
+            out.pop_if(|last| *last == b',');
+        }
+        Ok(())
+    }
+
+    fn row(&self, rule: &RuleTexts<'_>) -> Row {
+        let (event_count, at_least) = self.count();
+        Row {
+            level: self.level,
+            score: self.score,
+            time: self.first.time,
+            title: rule.rule.rule.title.clone(),
+            principal: self.first.principal.clone(),
+            account: self.first.account.clone(),
+            source_ip: self.first.source.clone(),
+            event_count,
+            at_least,
+        }
+    }
+
+    fn brief(&self, id: &str, rule: &RuleTexts<'_>) -> AlertBrief {
+        let (event_count, at_least) = self.count();
+        let is_ip = |a: &&String| a.parse::<std::net::IpAddr>().is_ok();
+        AlertBrief {
+            alert_id: id.to_owned(),
+            account: self.first.account.clone(),
+            principal: self.first.principal.clone(),
+            identifies_someone: self.kind.is_some_and(|kind| stands_for_someone(kind, &self.first.principal)),
+            time: self.first.time,
+            time_last: self.time_last,
+            level: self.level,
+            score: self.score,
+            title: rule.rule.rule.title.clone(),
+            attack: rule.rule.attack.clone(),
+            keys: self.keys.texts.iter().chain(&self.used.texts).cloned().collect(),
+            source_ips: self.addresses.texts.iter().filter(is_ip).cloned().collect(),
+            event_count,
+            at_least,
+        }
+    }
+}
+
+/// Appends a whole alert in the form that is wanted.
+pub(super) fn write_alert(form: Form, alert: &Alert, out: &mut Vec<u8>) -> io::Result<()> {
+    match form {
+        Form::Line => serde_json::to_writer(out, &alert.to_view())?,
+        Form::Row => serde_json::to_writer(
+            out,
+            &Row {
+                level: alert.level,
+                score: alert.score,
+                time: alert.time,
+                title: alert.title.clone(),
+                principal: alert.principal.id.clone(),
+                account: alert.account.clone(),
+                source_ip: alert.source_ip.clone(),
+                event_count: alert.event_count,
+                at_least: alert.at_least,
+            },
+        )?,
+        Form::Brief => serde_json::to_writer(out, &AlertBrief::of(alert))?,
+    }
+    Ok(())
+}
+
+fn json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) -> io::Result<()> {
+    Ok(serde_json::to_writer(out, value)?)
+}
+
+fn texts<'a>(out: &mut Vec<u8>, all: impl Iterator<Item = &'a String>) -> io::Result<()> {
+    out.push(b'[');
+    for text in all {
+        json(out, text)?;
+        out.push(b',');
+    }
+    out.pop_if(|last| *last == b',');
+    out.push(b']');
+    Ok(())
+}
+
+fn gravest(out: &mut Vec<u8>, count: u64, at_least: bool, class: ActionClass, action: &str) -> io::Result<()> {
+    json(out, &merge::say_gravest(count, at_least, class, action))
+}
+
+fn indicators(fact: &Fact<'_>) -> Vec<Indicator> {
+    let text = |t: Option<&str>| t.map(str::to_owned);
+    let principal =
+        stands_for_someone(fact.kind, fact.principal).then(|| Indicator::Principal(fact.principal.to_owned()));
+    [
+        text(fact.source).map(Indicator::Address),
+        text(fact.access_key).map(Indicator::Key),
+        text(fact.user_agent).map(Indicator::Agent),
+        principal,
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// [`sentinel_model::Principal::identifies_someone`] by kind and id.
+fn stands_for_someone(kind: PrincipalKind, id: &str) -> bool {
+    !matches!(kind, PrincipalKind::Service | PrincipalKind::Account | PrincipalKind::Unknown) && id != "unknown"
+}
