@@ -85,12 +85,23 @@ fn check_item<'a>(item: &'a DetectionItem, patterns: &mut usize) -> Result<(), (
         if text.original.len() > MAX_PATTERN_BYTES {
             return Err((item, format!("a pattern longer than {MAX_PATTERN_BYTES} bytes")));
         }
-        // Only repetition can make a short expression large.
-        if is_regex && text.original.contains(['{', '\\', '[']) {
+        if is_regex && may_be_large(&text.original) {
             check_regex(&text.original).map_err(|reason| (item, reason))?;
         }
     }
     Ok(())
+}
+
+/// Whether an expression is worth building once more, only to see how large it gets. It grows with its classes (one of
+/// Unicode's is some tens of kilobytes) and with every repetition that is written in numbers.
+fn may_be_large(pattern: &str) -> bool {
+    let classes = pattern.bytes().filter(|b| matches!(b, b'\\' | b'[' | b'.')).count().max(1);
+    let times = pattern.split('{').skip(1).fold(1_usize, |product, rest| {
+        let numbers = rest.split('}').next().unwrap_or_default().split(',');
+        product.saturating_mul(numbers.filter_map(|n| n.trim().parse().ok()).max().unwrap_or(1).max(1))
+    });
+    let letters = pattern.len().saturating_mul(times);
+    classes.saturating_mul(times) > 12 || letters > 16 * 1024
 }
 
 fn check_regex(pattern: &str) -> Result<(), String> {
@@ -108,5 +119,17 @@ mod tests {
     fn values_with_wildcards_are_no_aliases() {
         assert_eq!(count_aliases("a: 'x*y'\nb: \"*z\"\nc|contains: '*'\n# *** stars ***"), 0);
         assert_eq!(count_aliases("a: *x\nb: [*y, *z]"), 3);
+    }
+
+    #[test]
+    fn only_small_expressions_are_not_measured() {
+        for small in ["^arn:aws:iam::\\d{12}:root$", "(?i)abc", "^[a-z]+$", "a{3}"] {
+            assert!(!may_be_large(small) && check_regex(small).is_ok(), "{small}");
+        }
+        for large in ["((a{100}){100}){100}", "\\w{1000}", "(\\w{5}){5}", "\\pL{30,}", "((a{200}){200})"] {
+            assert!(may_be_large(large), "{large}");
+        }
+        // What is not measured fits: the widest class as often as it goes unseen.
+        assert!(check_regex(&"\\w".repeat(12)).is_ok() && !may_be_large(&"\\w".repeat(12)));
     }
 }
