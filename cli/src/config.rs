@@ -43,11 +43,15 @@ pub(crate) struct DetectConfig {
     pub(crate) default_rules: bool,
     /// Whether the behaviour model scores events.
     pub(crate) models: bool,
+    /// Values for the placeholders of rules.
+    pub(crate) placeholders: Option<PathBuf>,
+    /// Exceptions: what raises no alert.
+    pub(crate) exceptions: Option<PathBuf>,
 }
 
 impl Default for DetectConfig {
     fn default() -> Self {
-        Self { rules: Vec::new(), default_rules: true, models: true }
+        Self { rules: Vec::new(), default_rules: true, models: true, placeholders: None, exceptions: None }
     }
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use async_trait::async_trait;
 use sentinel_archive::{Archive, FileArchive};
 use sentinel_detect::{
-    Config as DetectSettings, Detect, LoadOptions, LoadReport, RuleSet, Scorer, SharedRules,
+    Config as DetectSettings, Detect, LoadOptions, LoadReport, RuleSet, Scorer, SharedRules, StoredCorrelations,
     models::{Model, ModelScorer, TableBaselines},
 };
 use sentinel_durable::{
@@ -84,17 +84,23 @@ impl Pipeline {
         let own_roles: OwnRoles = config.respond.own_role.iter().collect();
         let ingest = Arc::new(Ingest::new(archive.clone(), database.search(), database.queue(), Arc::clone(&clock)));
 
-        let rule_options =
-            LoadOptions { default_rules: config.detect.default_rules, dirs: config.detect.rules.clone() };
+        let rule_options = LoadOptions {
+            default_rules: config.detect.default_rules,
+            dirs: config.detect.rules.clone(),
+            placeholders: config.detect.placeholders.clone(),
+            exceptions: config.detect.exceptions.clone(),
+        };
         let (set, report) = RuleSet::load(&rule_options).context("loading rules")?;
         let rules = Arc::new(SharedRules::new(set));
         let scorer = if config.detect.models { Some(scorer(&database, &clock)?) } else { None };
-        let detect = Arc::new(Detect::new(
+        let correlations = StoredCorrelations::new(table.clone(), Arc::clone(&clock));
+        let detect = Detect::new(
             Arc::clone(&rules),
             scorer,
             database.queue(),
             DetectSettings { own_roles: own_roles.clone() },
-        ));
+        );
+        let detect = Arc::new(detect.with_correlations(correlations));
 
         let mut list = IndicatorList::default();
         if let Some(path) = &config.enrich.indicators {

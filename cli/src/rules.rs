@@ -1,24 +1,31 @@
-//! `sentinel rules`: check, list and test Sigma rules.
+//! `sentinel rules`: check, list and test Sigma rules, and show what they cover.
 
 use std::{
+    fs::File,
     io::{self, Write as _},
-    path::PathBuf,
     process::ExitCode,
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use sentinel_detect::{
     LoadOptions, Refused, RuleSet,
     check::{self, CheckReport},
 };
 
 use crate::{
-    args::{ReportFormat, RulesAction, RulesArgs},
+    args::{CoverageArgs, CoverageFormat, ReportFormat, RuleFiles, RulesAction, RulesArgs},
+    coverage::Coverage,
     scan::output::{clean, new_table},
 };
 
-fn options(dirs: Vec<PathBuf>) -> LoadOptions {
-    LoadOptions { default_rules: dirs.is_empty(), dirs }
+fn options(files: RuleFiles) -> LoadOptions {
+    let RuleFiles { dirs, site } = files;
+    LoadOptions {
+        default_rules: dirs.is_empty(),
+        dirs,
+        placeholders: site.placeholders,
+        exceptions: site.exceptions,
+    }
 }
 
 /// Where a rule was refused, and why.
@@ -31,8 +38,8 @@ pub(crate) fn place(refused: &Refused) -> String {
 pub(crate) fn run(args: RulesArgs) -> Result<ExitCode> {
     let mut out = io::stdout().lock();
     match args.action {
-        RulesAction::Check { dirs, format } => {
-            let report = CheckReport::from(RuleSet::load(&options(dirs))?.1);
+        RulesAction::Check { rules, format } => {
+            let report = CheckReport::from(RuleSet::load(&options(rules))?.1);
             match format {
                 ReportFormat::Json => writeln!(out, "{}", serde_json::to_string(&report)?)?,
                 ReportFormat::Text => {
@@ -51,10 +58,14 @@ pub(crate) fn run(args: RulesArgs) -> Result<ExitCode> {
                     }
                 }
             }
+            Ok(if report.refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        RulesAction::Coverage(args) => {
+            coverage(&mut out, &args)?;
             Ok(ExitCode::SUCCESS)
         }
-        RulesAction::List { dirs, format } => {
-            let (set, _) = RuleSet::load(&options(dirs))?;
+        RulesAction::List { rules, format } => {
+            let (set, _) = RuleSet::load(&options(rules))?;
             let rows = check::list(&set);
             if format == ReportFormat::Json {
                 writeln!(out, "{}", serde_json::to_string(&rows)?)?;
@@ -97,4 +108,27 @@ pub(crate) fn run(args: RulesArgs) -> Result<ExitCode> {
             Ok(if reports.iter().all(check::TestReport::passed) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
     }
+}
+
+fn coverage(out: &mut impl io::Write, args: &CoverageArgs) -> Result<()> {
+    let options = LoadOptions {
+        default_rules: !args.no_default_rules,
+        dirs: args.rules.clone(),
+        ..LoadOptions::default()
+    };
+    let (set, report) = RuleSet::load(&options)?;
+    for refused in &report.refused {
+        eprintln!("rule refused: {}", place(refused));
+    }
+    let coverage = Coverage::of(&set, &args.sources);
+    if let Some(path) = &args.navigator {
+        let file = File::create(path).with_context(|| format!("writing the layer to {}", path.display()))?;
+        serde_json::to_writer_pretty(file, &coverage.layer())?;
+    }
+    match args.format {
+        CoverageFormat::Json => writeln!(out, "{}", serde_json::to_string(&coverage)?)?,
+        CoverageFormat::Markdown => out.write_all(coverage.markdown().as_bytes())?,
+        CoverageFormat::Table => coverage.table(out)?,
+    }
+    Ok(())
 }

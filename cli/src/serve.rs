@@ -12,7 +12,7 @@ use sentinel_telemetry::{LogFormat, Metrics};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
-    args::{AccountPort, ServeArgs},
+    args::{AccountPort, ServeArgs, SiteArgs},
     cloud::Cloud,
     config::{self, Config},
     folder::{self, LastStart},
@@ -30,7 +30,10 @@ const RULES: Duration = Duration::from_secs(30);
 
 /// Runs until interrupted.
 pub(crate) async fn run(args: ServeArgs) -> Result<()> {
-    let config = config::load(args.config.as_deref(), &args.data)?;
+    let mut config = config::load(args.config.as_deref(), &args.data)?;
+    let SiteArgs { placeholders, exceptions } = args.site.clone();
+    config.detect.placeholders = placeholders.or(config.detect.placeholders);
+    config.detect.exceptions = exceptions.or(config.detect.exceptions);
     start_logs(&config)?;
     // What another process holds is found out before anything is begun.
     let _held = folder::hold(&args.data)?;

@@ -7,7 +7,7 @@ use sentinel_detect::{LoadError, LoadOptions, RuleSet};
 fn main() -> Result<(), LoadError> {
     let dirs: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
     let started = Instant::now();
-    let (set, report) = RuleSet::load(&LoadOptions { default_rules: dirs.is_empty(), dirs })?;
+    let (set, report) = RuleSet::load(&LoadOptions { default_rules: dirs.is_empty(), dirs, ..LoadOptions::default() })?;
     let took = started.elapsed();
     for refused in &report.refused {
         println!("{}:{}: {}: {}", refused.file, refused.line, refused.field.as_deref().unwrap_or("-"), refused.reason);

@@ -3,7 +3,7 @@
 //! In: folders of rules, and the tests file beside each (`NAME.yml` beside `NAME.tests.json`). Out: reports
 //! that serialise to what the command line prints. A tests file is
 //! `{"hits": [{"name", "events"}], "misses": [...]}`; its rule must match every event of a hit and none of a
-//! miss, and has at least one of each.
+//! miss, and has at least one of each. The events of a correlation's case are one story (`stories.rs`).
 
 use std::{collections::BTreeMap, fs, io::Read, path::Path, path::PathBuf};
 
@@ -11,6 +11,7 @@ use sentinel_model::{Attack, Level};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::stories;
 use crate::rules::{LoadError, LoadOptions, LoadReport, Refused, RuleIndex, RuleSet, pack_files};
 
 /// Largest tests file in bytes.
@@ -42,7 +43,7 @@ impl From<LoadReport> for CheckReport {
 
 /// Checks folders of rules, our own pack left out.
 pub fn check(dirs: &[PathBuf]) -> Result<CheckReport, LoadError> {
-    let (_, report) = RuleSet::load(&LoadOptions { default_rules: false, dirs: dirs.to_vec() })?;
+    let (_, report) = RuleSet::load(&LoadOptions { dirs: dirs.to_vec(), ..LoadOptions::default() })?;
     Ok(report.into())
 }
 
@@ -71,7 +72,9 @@ pub struct ListRow {
 pub fn list(set: &RuleSet) -> Vec<ListRow> {
     let mut rows: Vec<_> = set
         .iter()
-        .map(|(_, meta)| ListRow {
+        .map(|(_, meta)| meta)
+        .chain(set.correlation_metas())
+        .map(|meta| ListRow {
             id: meta.reference.id.clone(),
             title: meta.reference.title.clone(),
             level: meta.reference.level,
@@ -126,7 +129,7 @@ struct Case {
 /// Runs the tests beside all rules of a folder. Rules of other log sources have nothing to run; a refused rule
 /// is a failure.
 pub fn run_tests(dir: &Path) -> Result<TestReport, LoadError> {
-    let (set, loaded) = RuleSet::load(&LoadOptions { default_rules: false, dirs: vec![dir.to_owned()] })?;
+    let (set, loaded) = RuleSet::load(&LoadOptions { dirs: vec![dir.to_owned()], ..LoadOptions::default() })?;
     let mut report = TestReport::default();
     for refused in loaded.refused {
         let reason = format!("refused at line {}: {}", refused.line, refused.reason);
@@ -154,7 +157,7 @@ pub fn pack_events() -> Vec<String> {
     parsed
         .flat_map(|tests| tests.hits.into_iter().chain(tests.misses))
         .flat_map(|case| case.events)
-        .map(|event| event.get().to_owned())
+        .flat_map(|entry| stories::expand(&entry).unwrap_or_default())
         .collect()
 }
 
@@ -176,11 +179,18 @@ impl TestReport {
         for (index, meta) in set.iter().filter(|(_, meta)| meta.evaluated) {
             files.entry(&meta.file).or_default().push(index);
         }
+        let mut correlations: BTreeMap<&str, usize> = BTreeMap::new();
+        for meta in set.correlation_metas().filter(|meta| meta.evaluated) {
+            files.entry(&meta.file).or_default();
+            *correlations.entry(&meta.file).or_default() += 1;
+        }
         for (file, rules) in files {
-            self.rules += rules.len();
+            let correlated = correlations.get(file).copied().unwrap_or_default();
+            self.rules += rules.len() + correlated;
             let tests = tests_of(file)
                 .and_then(|text| serde_json::from_str::<Tests>(&text).map_err(|e| format!("its tests file: {e}")));
             match tests {
+                Ok(tests) if correlated > 0 => self.stories(set, file, &tests),
                 Ok(tests) => self.file(set, file, &rules, &tests),
                 Err(reason) => self.fail(file, None, reason),
             }
@@ -206,6 +216,25 @@ impl TestReport {
                     };
                     self.fail(file, Some(&case.name), format!("event {position}: {wrong}"));
                 }
+            }
+        }
+    }
+
+    /// The tests of a file with a correlation: each case is one story.
+    fn stories(&mut self, set: &RuleSet, file: &str, tests: &Tests) {
+        for (cases, kind, wanted) in [(&tests.hits, "hit", true), (&tests.misses, "miss", false)] {
+            if cases.is_empty() {
+                self.fail(file, None, format!("has no {kind} among its tests"));
+            }
+            for case in cases {
+                self.cases += 1;
+                let wrong = match stories::completes(set, file, &case.events) {
+                    Ok(complete) if complete == wanted => continue,
+                    Ok(true) => String::from("completes the correlation, and should not"),
+                    Ok(false) => String::from("does not complete the correlation, and should"),
+                    Err(error) => error,
+                };
+                self.fail(file, Some(&case.name), wrong);
             }
         }
     }
@@ -279,19 +308,21 @@ mod tests {
         assert!(refused["file"].as_str().unwrap().ends_with("one.yml"), "{refused}");
         assert_eq!((&refused["line"], &refused["field"]), (&15.into(), &"eventName|foo".into()), "{refused}");
         assert!(refused["reason"].as_str().unwrap().contains("foo"), "{refused}");
-        let (set, _) = RuleSet::load(&LoadOptions { default_rules: false, dirs: vec![dir.path().to_owned()] }).unwrap();
+        let (set, _) = RuleSet::load(&LoadOptions { dirs: vec![dir.path().to_owned()], ..LoadOptions::default() }).unwrap();
         let rows = list(&set);
         assert_eq!((rows[0].id.as_str(), rows[0].level, rows[0].status.as_deref()), ("r1", Level::Low, Some("test")));
     }
 
     #[test]
     fn our_own_pack_loads_whole_and_passes_its_tests() {
-        let (set, report) = RuleSet::load(&LoadOptions { default_rules: true, dirs: Vec::new() }).unwrap();
+        let (set, report) = RuleSet::load(&LoadOptions { default_rules: true, ..LoadOptions::default() }).unwrap();
         assert!(report.refused.is_empty(), "{:#?}", report.refused);
         assert!(report.warnings.is_empty(), "{:#?}", report.warnings);
         assert_eq!(report.rules, report.evaluated);
         assert!(set.len() >= 25, "{} rules", set.len());
-        for (_, meta) in set.iter() {
+        // What only serves a correlation is told by it.
+        let alone = set.iter().filter(|(index, _)| set.alerts_alone(*index)).map(|(_, meta)| meta);
+        for meta in alone.chain(set.correlation_metas()) {
             let name = &meta.file;
             assert!(!meta.attack.techniques.is_empty(), "{name} names no ATT&CK technique");
             assert!(!meta.attack.tactics.is_empty(), "{name} names no ATT&CK tactic");
@@ -300,6 +331,6 @@ mod tests {
         }
         let tests = run_pack_tests();
         assert!(tests.passed(), "{:#?}", tests.failures);
-        assert_eq!(tests.rules, set.len());
+        assert_eq!(tests.rules, set.len() + set.correlation_metas().count());
     }
 }

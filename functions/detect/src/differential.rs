@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The folder of shared test data beside the repository, where there is one.
-fn shared_data() -> Option<PathBuf> {
+pub(crate) fn shared_data() -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().find(|p| p.join("Cargo.lock").is_file())?;
     let data = root.parent()?.join("shared/data");
     if data.is_dir() {
@@ -94,7 +94,7 @@ fn our_pack_hits_what_rsigma_hits() {
 #[test]
 fn the_shared_rules_hit_what_rsigma_hits_on_the_shared_records() {
     let Some(data) = shared_data() else { return };
-    let options = LoadOptions { default_rules: true, dirs: vec![data.join("sigma")] };
+    let options = LoadOptions { default_rules: true, dirs: vec![data.join("sigma")], ..LoadOptions::default() };
     let (set, report) = RuleSet::load(&options).unwrap();
     let mut records = Vec::new();
     collect(&data.join("cloudtrail"), &mut records);

@@ -5,6 +5,7 @@
 //! behaviour through the [`scorer`] port. This crate knows neither queue product nor cloud SDK.
 
 pub mod check;
+pub mod correlations;
 pub mod detection;
 #[cfg(test)]
 mod differential;
@@ -17,13 +18,18 @@ mod program;
 mod reason;
 pub mod rules;
 pub mod scorer;
+mod stories;
 #[cfg(test)]
 mod testing;
 mod view;
 
+pub use correlations::{Correlator, StoredCorrelations};
 pub use detection::{Builder, Config, OWN_ROLE_RULE};
 pub use dispatch::DispatchStats;
 pub use handler::Detect;
 pub use keeper::{Kept, RuleKeeper, RuleObject, RuleSource, RuleSourceError};
-pub use rules::{LoadError, LoadOptions, LoadReport, Refused, RuleIndex, RuleMeta, RuleSet, SharedRules};
+pub use reason::Call;
+pub use rules::{
+    LoadError, LoadOptions, LoadReport, Refused, RuleIndex, RuleMeta, RuleSet, SharedRules, Suppressed,
+};
 pub use scorer::{Scored, Scorer, ScorerError};

@@ -14,7 +14,7 @@ pub(crate) fn rules(yaml: &str) -> RuleSet {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("rules.yml");
     std::fs::write(&file, yaml).unwrap();
-    let (set, report) = RuleSet::load(&LoadOptions { default_rules: false, dirs: vec![file] }).unwrap();
+    let (set, report) = RuleSet::load(&LoadOptions { dirs: vec![file], ..LoadOptions::default() }).unwrap();
     assert!(report.refused.is_empty(), "{:?}", report.refused);
     set
 }

@@ -4,43 +4,49 @@
 //! In: a file's text. Out: compiled rules, counts of what is not a plain rule, what was refused and
 //! warnings. Caps hold before anything is parsed or compiled: rules may come from anybody.
 
-use regex::RegexBuilder;
-use rsigma_eval::CompiledRule;
-use rsigma_parser::{Detection, DetectionItem, Modifier, SigmaCollection, SigmaRule, SigmaValue, version};
+use std::collections::HashMap;
 
-use super::{
-    load::Refused,
-    locate::{self, Place},
-    meta::{BadWindow, RuleMeta},
+use rsigma_eval::CompiledRule;
+use rsigma_parser::{
+    CorrelationRule, Detections, FilterRule, FilterRuleTarget, LogSource, SigmaCollection, SigmaRule, version,
 };
 
-/// Largest rule file in bytes; the largest public pack in one file stays below a third of it.
-pub(crate) const MAX_FILE_BYTES: usize = 1024 * 1024;
-/// Largest file that uses YAML aliases, and most aliases in it: together they bound what aliases of aliases
-/// can unfold to at some tens of megabytes.
-const MAX_ALIASED_BYTES: usize = 64 * 1024;
-const MAX_ALIASES: usize = 16;
+use super::{
+    caps::{check_patterns, too_hostile},
+    filter::{Filter, Reference},
+    load::Refused,
+    locate::{self, Place},
+    meta::RuleMeta,
+    placeholders::Placeholders,
+    quick,
+};
+
 /// Documents in one file.
 const MAX_DOCUMENTS: usize = 5_000;
-/// Longest regular expression, or value with wildcards, in bytes.
-const MAX_PATTERN_BYTES: usize = 4_096;
-/// Largest compiled regular expression in bytes.
-const MAX_REGEX_BYTES: usize = 1024 * 1024;
-/// Patterns in one rule.
-const MAX_PATTERNS: usize = 1_000;
 
 /// What a file held.
 #[derive(Debug, Default)]
 pub(super) struct Parsed {
     pub(super) rules: Vec<(RuleMeta, CompiledRule)>,
-    pub(super) correlations: Vec<String>,
-    pub(super) filters: Vec<String>,
+    pub(super) correlations: Vec<ParsedCorrelation>,
+    pub(super) filters: Vec<Filter>,
     pub(super) refused: Vec<Refused>,
     pub(super) warnings: Vec<String>,
 }
 
-/// Takes a file apart. `file` is how messages name it.
-pub(super) fn parse(file: &str, text: &str) -> Parsed {
+/// A correlation rule with its text, for messages to name a place in it: what it refers to is known only when all
+/// files are.
+#[derive(Debug)]
+pub(super) struct ParsedCorrelation {
+    pub(super) rule: CorrelationRule,
+    pub(super) file: String,
+    /// Number of the text's first line in the file.
+    pub(super) line: u32,
+    pub(super) text: String,
+}
+
+/// Takes a file apart. `file` is how messages name it; placeholders are filled as given.
+pub(super) fn parse(file: &str, text: &str, placeholders: &Placeholders) -> Parsed {
     let mut parsed = Parsed::default();
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if let Some(reason) = too_hostile(text) {
@@ -52,10 +58,19 @@ pub(super) fn parse(file: &str, text: &str) -> Parsed {
         parsed.refuse(file, Place { line: 1, field: None }, format!("more than {MAX_DOCUMENTS} documents"));
         return parsed;
     }
-    for (line, document) in documents {
-        parsed.document(file, line, document);
+    for (line, text) in documents {
+        parsed.document(&Document { file, line, text, placeholders });
     }
     parsed
+}
+
+/// One document of a file.
+struct Document<'a> {
+    file: &'a str,
+    /// Number of its first line in the file.
+    line: u32,
+    text: &'a str,
+    placeholders: &'a Placeholders,
 }
 
 impl Parsed {
@@ -63,10 +78,14 @@ impl Parsed {
         self.refused.push(Refused { file: file.to_owned(), line: place.line, field: place.field, reason });
     }
 
-    fn document(&mut self, file: &str, line: u32, text: &str) {
+    fn document(&mut self, document: &Document<'_>) {
+        let Document { file, line, text, .. } = *document;
         if !looks_like_sigma(text) {
             self.warnings.push(format!("{file}:{line}: skipped: no Sigma document"));
             return;
+        }
+        if let Some(rule) = quick::rule(text) {
+            return self.rule(document, rule);
         }
         let mut collection = match rsigma_parser::parse_sigma_yaml(text) {
             Ok(collection) => collection,
@@ -74,20 +93,20 @@ impl Parsed {
                 return self.refuse(file, locate::parse_error(text, line, &error.to_string()), error.to_string());
             }
         };
-        self.sort_errors(file, line, text, &mut collection);
-        for correlation in collection.correlations {
-            self.correlations.push(format!("{file}: {}", correlation.title));
-        }
+        self.sort_errors(document, &mut collection);
+        let correlation = |rule| ParsedCorrelation { rule, file: file.to_owned(), line, text: text.to_owned() };
+        self.correlations.extend(collection.correlations.into_iter().map(correlation));
         for filter in collection.filters {
-            self.filters.push(format!("{file}: {}", filter.title));
+            self.filter(document, filter);
         }
-        for rule in &collection.rules {
-            self.rule(file, line, text, rule);
+        for rule in collection.rules {
+            self.rule(document, rule);
         }
     }
 
     /// The parser reports remarks and refusals in one list: without a result, the last entry is why.
-    fn sort_errors(&mut self, file: &str, line: u32, text: &str, collection: &mut SigmaCollection) {
+    fn sort_errors(&mut self, document: &Document<'_>, collection: &mut SigmaCollection) {
+        let Document { file, line, text, .. } = *document;
         let results = collection.rules.len() + collection.correlations.len() + collection.filters.len();
         let mut errors = std::mem::take(&mut collection.errors);
         if results == 0 {
@@ -103,22 +122,93 @@ impl Parsed {
         }
     }
 
-    fn rule(&mut self, file: &str, line: u32, text: &str, rule: &SigmaRule) {
+    fn rule(&mut self, document: &Document<'_>, mut rule: SigmaRule) {
+        let Document { file, line, text, .. } = *document;
+        let Some(compiled) = self.compiled(document, &mut rule) else { return };
+        match RuleMeta::of(&rule, file, locate::title_line(text, line, &rule.title)) {
+            Ok(meta) => self.rules.push((meta, compiled)),
+            Err(error) => self.refuse(file, locate::key(text, line, error.field), error.to_string()),
+        }
+    }
+
+    fn filter(&mut self, document: &Document<'_>, filter: FilterRule) {
+        let Document { file, line, text, .. } = *document;
+        let at = locate::title_line(text, line, &filter.title);
+        let targets = match filter.rules {
+            FilterRuleTarget::Any => None,
+            FilterRuleTarget::Specific(names) => {
+                let place = |name: String| Reference { line: locate::value_line(text, line, at, &name), name };
+                Some(names.into_iter().map(place).collect())
+            }
+        };
+        let log_source = filter.logsource.unwrap_or_default();
+        let mut rule = as_rule(filter.title, filter.sigma_version, filter.detection);
+        let Some(compiled) = self.compiled(document, &mut rule) else { return };
+        match Filter::new(rule.title, file, at, targets, log_source, compiled) {
+            Ok(filter) => self.filters.push(filter),
+            Err(error) => self.refuse(file, locate::key(text, line, "condition"), error.to_string()),
+        }
+    }
+
+    /// A rule or filter held to the caps, with its placeholders filled, compiled; `None` when it was refused.
+    fn compiled(&mut self, document: &Document<'_>, rule: &mut SigmaRule) -> Option<CompiledRule> {
+        let Document { file, line, text, placeholders } = *document;
         if version::is_unsupported(rule.sigma_version) {
             let place = locate::key(text, line, "sigma-version");
-            return self.refuse(file, place, String::from("a Sigma version that is not supported"));
+            self.refuse(file, place, String::from("a Sigma version that is not supported"));
+            return None;
+        }
+        match placeholders.fill(rule) {
+            Ok(remarks) => {
+                // Every operator may do without the names of our own rules.
+                let ours = file.starts_with("default:");
+                let told = remarks.into_iter().filter(|remark| !(ours && remark.is_usual()));
+                let at = locate::title_line(text, line, &rule.title);
+                self.warnings.extend(told.map(|remark| format!("{file}:{at}: rule {:?}: {remark}", rule.title)));
+            }
+            Err(error) => {
+                self.refuse(file, locate::field(text, line, &error.field), error.reason);
+                return None;
+            }
         }
         if let Err((item, reason)) = check_patterns(rule) {
-            return self.refuse(file, locate::item(text, line, item), reason);
+            self.refuse(file, locate::item(text, line, item), reason);
+            return None;
         }
-        let compiled = match rsigma_eval::compile_rule(rule) {
-            Ok(compiled) => compiled,
-            Err(error) => return self.refuse(file, locate::compile_error(text, line, rule), error.to_string()),
-        };
-        match RuleMeta::of(rule, file, locate::title_line(text, line, &rule.title)) {
-            Ok(meta) => self.rules.push((meta, compiled)),
-            Err(error) => self.refuse(file, locate::key(text, line, BadWindow::FIELD), error.to_string()),
+        match rsigma_eval::compile_rule(rule) {
+            Ok(compiled) => Some(compiled),
+            Err(error) => {
+                self.refuse(file, locate::compile_error(text, line, rule), error.to_string());
+                None
+            }
         }
+    }
+}
+
+/// A filter's detections as a rule's, so that they pass the same checks.
+fn as_rule(title: String, sigma_version: Option<u32>, detection: Detections) -> SigmaRule {
+    SigmaRule {
+        title,
+        logsource: LogSource::default(),
+        detection,
+        sigma_version,
+        id: None,
+        name: None,
+        related: Vec::new(),
+        taxonomy: None,
+        status: None,
+        description: None,
+        license: None,
+        author: None,
+        references: Vec::new(),
+        date: None,
+        modified: None,
+        fields: Vec::new(),
+        falsepositives: Vec::new(),
+        level: None,
+        tags: Vec::new(),
+        scope: Vec::new(),
+        custom_attributes: HashMap::new(),
     }
 }
 
@@ -127,38 +217,6 @@ fn is_remark(error: &str) -> bool {
     ["invalid status", "invalid level", "invalid sigma-version", "'related'", "related["]
         .iter()
         .any(|start| error.starts_with(start))
-}
-
-fn too_hostile(text: &str) -> Option<String> {
-    if text.len() > MAX_FILE_BYTES {
-        return Some(format!("larger than {MAX_FILE_BYTES} bytes"));
-    }
-    let aliases = count_aliases(text);
-    if aliases > 0 && (aliases > MAX_ALIASES || text.len() > MAX_ALIASED_BYTES) {
-        return Some(format!(
-            "uses {aliases} YAML aliases in {} bytes; at most {MAX_ALIASES} in {MAX_ALIASED_BYTES} bytes are read",
-            text.len()
-        ));
-    }
-    None
-}
-
-/// Counts what may be an alias: a star before a name, where a YAML value can begin, outside of quotes that
-/// begin on the same line. It may count too many (in folded texts), never too few.
-fn count_aliases(text: &str) -> usize {
-    text.lines().map(aliases_in_line).sum()
-}
-
-fn aliases_in_line(line: &str) -> usize {
-    let bytes = line.as_bytes();
-    let mut count = 0;
-    for (at, _) in bytes.iter().enumerate().filter(|(_, b)| **b == b'*') {
-        let starts = at == 0 || matches!(bytes[at - 1], b' ' | b'\t' | b'[' | b'{' | b',' | b':' | b'-');
-        let named =
-            bytes.get(at + 1).is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-') || *b >= 0x80);
-        count += usize::from(starts && named);
-    }
-    count
 }
 
 /// Whether documents refer to each other (`action: global` and the like), so that they cannot be parsed
@@ -171,7 +229,7 @@ fn uses_actions(text: &str) -> bool {
 }
 
 /// The YAML documents of a file that hold anything, each with its first line's number.
-fn split(text: &str) -> Vec<(u32, &str)> {
+pub(super) fn split(text: &str) -> Vec<(u32, &str)> {
     let mut documents = Vec::new();
     let (mut start, mut first_line) = (0, 1);
     let mut offset = 0;
@@ -200,58 +258,15 @@ fn looks_like_sigma(text: &str) -> bool {
     ["detection", "correlation", "filter", "logsource"].iter().any(|word| text.contains(word))
 }
 
-/// Holds a rule's patterns to the caps; an error names the item at fault.
-fn check_patterns(rule: &SigmaRule) -> Result<(), (&DetectionItem, String)> {
-    let mut names: Vec<_> = rule.detection.named.keys().collect();
-    names.sort_unstable();
-    let mut patterns = 0;
-    names.into_iter().try_for_each(|name| check_detection(&rule.detection.named[name], &mut patterns))
-}
-
-fn check_detection<'a>(detection: &'a Detection, patterns: &mut usize) -> Result<(), (&'a DetectionItem, String)> {
-    match detection {
-        Detection::AllOf(items) => items.iter().try_for_each(|item| check_item(item, patterns)),
-        Detection::AnyOf(parts) | Detection::And(parts) => {
-            parts.iter().try_for_each(|part| check_detection(part, patterns))
-        }
-        Detection::ArrayMatch { body, .. } => check_detection(body, patterns),
-        Detection::Conditional { named, .. } => named.values().try_for_each(|part| check_detection(part, patterns)),
-        Detection::Keywords(_) => Ok(()),
-    }
-}
-
-fn check_item<'a>(item: &'a DetectionItem, patterns: &mut usize) -> Result<(), (&'a DetectionItem, String)> {
-    let is_regex = item.field.has_modifier(Modifier::Re);
-    for value in &item.values {
-        let SigmaValue::String(text) = value else { continue };
-        if !is_regex && !text.contains_wildcards() {
-            continue;
-        }
-        *patterns += 1;
-        if *patterns > MAX_PATTERNS {
-            return Err((item, format!("more than {MAX_PATTERNS} patterns in one rule")));
-        }
-        if text.original.len() > MAX_PATTERN_BYTES {
-            return Err((item, format!("a pattern longer than {MAX_PATTERN_BYTES} bytes")));
-        }
-        // Only repetition can make a short expression large.
-        if is_regex && text.original.contains(['{', '\\', '[']) {
-            check_regex(&text.original).map_err(|reason| (item, reason))?;
-        }
-    }
-    Ok(())
-}
-
-fn check_regex(pattern: &str) -> Result<(), String> {
-    match RegexBuilder::new(pattern).size_limit(MAX_REGEX_BYTES).build() {
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!("invalid regex pattern: {error}")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn parse(file: &str, text: &str) -> Parsed {
+        super::parse(file, text, &Placeholders::default())
+    }
+
+    use super::super::caps::MAX_FILE_BYTES;
 
     const RULE: &str = "title: One\nlogsource:\n  product: aws\ndetection:\n  s:\n    eventName: X\n  condition: s\n";
 
@@ -309,14 +324,8 @@ mod tests {
         assert!(refused(&format!("{RULE}#{}", "x".repeat(MAX_FILE_BYTES))).2.contains("larger"));
         let heavy = RULE.replace("eventName: X", "eventName|re: '((a{100}){100}){100}'");
         assert!(refused(&heavy).2.contains("regex"), "{}", refused(&heavy).2);
-        let long = RULE.replace("eventName: X", &format!("eventName: 'a*{}'", "b".repeat(MAX_PATTERN_BYTES)));
+        let long = RULE.replace("eventName: X", &format!("eventName: 'a*{}'", "b".repeat(5_000)));
         assert!(refused(&long).2.contains("longer"));
-    }
-
-    #[test]
-    fn values_with_wildcards_are_no_aliases() {
-        assert_eq!(count_aliases("a: 'x*y'\nb: \"*z\"\nc|contains: '*'\n# *** stars ***"), 0);
-        assert_eq!(count_aliases("a: *x\nb: [*y, *z]"), 3);
     }
 
     #[test]

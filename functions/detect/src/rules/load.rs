@@ -1,8 +1,8 @@
 //! Loading rules from the binary, from folders, and from texts that were read elsewhere.
 //!
-//! In: our pack, and folders, single files or texts of operators' rules. Out: a rule set and a report. A file or
-//! document that cannot be used is refused with file, line, field and reason while the others go on; only a
-//! folder that cannot be read at all is an error.
+//! In: our pack, and folders, single files or texts of operators' rules, placeholders and exceptions. Out: a rule set
+//! and a report. A file or document that cannot be used is refused with file, line, field and reason while the others go
+//! on; only a folder or file that was named and cannot be read at all is an error.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -10,19 +10,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rsigma_eval::CompiledRule;
+use sentinel_model::Timestamp;
 use serde::Serialize;
 
 use super::{
     RuleSet,
-    document::{self, MAX_FILE_BYTES, Parsed},
+    caps::MAX_FILE_BYTES,
+    correlate,
+    document::{self, Parsed, ParsedCorrelation},
+    exceptions::{ExceptionRemarks, Exceptions},
+    filter::{self, Filter},
     meta::{RuleMeta, file_stem},
     pack,
+    placeholders::{BadPlaceholders, Placeholders},
+    walk::{self, EXCEPTIONS, Found, MAX_FILES, PLACEHOLDERS},
 };
 
-/// Folders below a folder of rules.
-const MAX_FOLDER_DEPTH: usize = 32;
-/// Rule files in all.
-const MAX_FILES: usize = 50_000;
 /// Rules in all: indexes are 32 bits, and matching has a budget.
 const MAX_RULES: usize = 100_000;
 
@@ -31,8 +35,13 @@ const MAX_RULES: usize = 100_000;
 pub struct LoadOptions {
     /// Our own pack.
     pub default_rules: bool,
-    /// Folders (with all folders below) or single files of Sigma rules.
+    /// Folders (with all folders below) or single files of Sigma rules. `placeholders.yml` and `exceptions.yml` at the top
+    /// of a folder count as if they were named below.
     pub dirs: Vec<PathBuf>,
+    /// A file of placeholders, which go before those beside rules.
+    pub placeholders: Option<PathBuf>,
+    /// A file of exceptions.
+    pub exceptions: Option<PathBuf>,
 }
 
 /// What a folder could not be loaded for.
@@ -46,6 +55,9 @@ pub enum LoadError {
         /// Why.
         error: io::Error,
     },
+    /// The placeholders that were named cannot be used.
+    #[error(transparent)]
+    Placeholders(#[from] BadPlaceholders),
     /// There are rules, and every one was refused.
     #[error("every rule was refused ({0})")]
     AllRefused(usize),
@@ -73,142 +85,149 @@ pub struct LoadReport {
     pub rules: usize,
     /// Of those, the ones whose log source is CloudTrail's: only they are evaluated.
     pub evaluated: usize,
-    /// Correlation rules read. They are not evaluated yet.
+    /// Correlation rules loaded.
     pub correlations: usize,
-    /// Sigma filters read. They are not applied yet.
+    /// Sigma filters applied.
     pub filters: usize,
+    /// Exceptions in force.
+    pub exceptions: usize,
     /// What was refused.
     pub refused: Vec<Refused>,
     /// What an author should know.
     pub warnings: Vec<String>,
 }
 
-/// Builds a set and its report file by file.
+/// Builds a set and its report.
 #[derive(Debug, Default)]
 pub(super) struct Loader {
-    set: RuleSet,
     report: LoadReport,
+    placeholders: Placeholders,
+    exceptions: Exceptions,
+    rules: Vec<(RuleMeta, CompiledRule)>,
+    filters: Vec<Filter>,
+    correlations: Vec<ParsedCorrelation>,
     /// First file of each rule id.
     ids: HashMap<String, String>,
-    seen: HashSet<PathBuf>,
 }
 
 impl Loader {
+    /// Loads what the options name.
+    pub(super) fn load(options: &LoadOptions) -> Result<(RuleSet, LoadReport), LoadError> {
+        let (mut loader, mut found) = (Self::default(), Found::default());
+        for dir in &options.dirs {
+            found.add(dir)?;
+        }
+        for path in &found.placeholders {
+            match Placeholders::read(path) {
+                Ok(placeholders) => loader.placeholders.extend(placeholders),
+                Err(bad) => loader.bad_placeholders(bad),
+            }
+        }
+        if let Some(path) = &options.placeholders {
+            loader.placeholders.extend(Placeholders::read(path)?);
+        }
+        let now = Timestamp::now();
+        for path in &found.exceptions {
+            match loader.exceptions.add_file(path, now) {
+                Ok(remarks) => loader.remarks(remarks),
+                Err(error) => loader.refuse(path.display().to_string(), error.to_string()),
+            }
+        }
+        if let Some(path) = &options.exceptions {
+            let unreadable = |error| LoadError::Unreadable { path: path.clone(), error };
+            let remarks = loader.exceptions.add_file(path, now).map_err(unreadable)?;
+            loader.remarks(remarks);
+        }
+        loader.report.refused.extend(found.refused);
+        loader.report.warnings.extend(found.warnings);
+        if options.default_rules {
+            loader.default_pack();
+        }
+        let parsed = walk::each(&found.rules, |path| loader.file(path));
+        loader.add_all(parsed);
+        Ok(loader.finish())
+    }
+
+    /// Loads texts that were read elsewhere, a name each. [`PLACEHOLDERS`] and [`EXCEPTIONS`] are no rules.
+    pub(super) fn texts(default_rules: bool, texts: &[(&str, &str)]) -> (RuleSet, LoadReport) {
+        let mut loader = Self::default();
+        let (own, mut rules): (Vec<_>, Vec<_>) =
+            texts.iter().copied().partition(|(name, _)| [PLACEHOLDERS, EXCEPTIONS].contains(name));
+        for (name, text) in own {
+            if name == EXCEPTIONS {
+                let remarks = loader.exceptions.add(name, text, Timestamp::now());
+                loader.remarks(remarks);
+            } else {
+                match Placeholders::parse(name, text) {
+                    Ok(placeholders) => loader.placeholders.extend(placeholders),
+                    Err(bad) => loader.bad_placeholders(bad),
+                }
+            }
+        }
+        if default_rules {
+            loader.default_pack();
+        }
+        for (name, _) in rules.split_off(rules.len().min(MAX_FILES)) {
+            loader.refuse(name.to_owned(), format!("more than {MAX_FILES} rule files"));
+        }
+        let parsed = walk::each(&rules, |(name, text)| document::parse(name, text, &loader.placeholders));
+        loader.add_all(parsed);
+        loader.finish()
+    }
+
     /// Adds our own pack.
     pub(super) fn default_pack(&mut self) {
-        for (name, text, _) in pack::files() {
-            let file = format!("default:{name}");
-            self.report.files += 1;
-            self.add(document::parse(&file, text));
-        }
+        let parsed = walk::each(pack::files(), |(name, text, _)| {
+            document::parse(&format!("default:{name}"), text, &self.placeholders)
+        });
+        self.add_all(parsed);
     }
 
-    /// Adds a folder or file. An error only when that path itself cannot be read.
-    pub(super) fn path(&mut self, path: &Path) -> Result<(), LoadError> {
-        let unreadable = |error| LoadError::Unreadable { path: path.to_owned(), error };
-        if fs::metadata(path).map_err(unreadable)?.is_dir() {
-            let entries = sorted_entries(path).map_err(unreadable)?;
-            self.entries(entries, MAX_FOLDER_DEPTH);
-        } else {
-            self.file(path);
-        }
-        Ok(())
-    }
-
-    fn entries(&mut self, entries: Vec<PathBuf>, depth: usize) {
-        for path in entries {
-            if path.is_dir() {
-                self.folder(&path, depth);
-            } else if is_rule_file(&path) {
-                self.file(&path);
-            }
-        }
-    }
-
-    fn folder(&mut self, path: &Path, depth: usize) {
-        if depth == 0 {
-            return self.refuse_file(path, format!("folders nested more than {MAX_FOLDER_DEPTH} deep"));
-        }
-        // A link that leads back up would otherwise be walked again and again.
-        match path.canonicalize() {
-            Ok(real) if self.seen.contains(&real) => return,
-            Ok(real) => {
-                self.seen.insert(real);
-            }
-            Err(error) => return self.refuse_file(path, error.to_string()),
-        }
-        match sorted_entries(path) {
-            Ok(entries) => self.entries(entries, depth - 1),
-            Err(error) => self.refuse_file(path, error.to_string()),
-        }
-    }
-
-    fn file(&mut self, path: &Path) {
-        match path.canonicalize() {
-            Ok(real) if self.seen.contains(&real) => {
-                return self.report.warnings.push(format!("{}: named twice, read once", path.display()));
-            }
-            Ok(real) => {
-                self.seen.insert(real);
-            }
-            Err(error) => return self.refuse_file(path, error.to_string()),
-        }
-        if self.report.files >= MAX_FILES {
-            return self.refuse_file(path, format!("more than {MAX_FILES} rule files"));
-        }
-        self.report.files += 1;
+    fn file(&self, path: &Path) -> Parsed {
+        let file = path.display().to_string();
         match read(path) {
-            Ok(text) => self.add(document::parse(&path.display().to_string(), &text)),
-            Err(error) => self.refuse_file(path, error.to_string()),
+            Ok(text) => document::parse(&file, &text, &self.placeholders),
+            Err(error) => {
+                let refused = Refused { file, line: 1, field: None, reason: error.to_string() };
+                Parsed { refused: vec![refused], ..Parsed::default() }
+            }
         }
     }
 
-    fn refuse_file(&mut self, path: &Path, reason: String) {
-        self.refuse(path.display().to_string(), reason);
+    fn bad_placeholders(&mut self, bad: BadPlaceholders) {
+        let BadPlaceholders { file, line, reason } = bad;
+        self.report.refused.push(Refused { file, line, field: None, reason });
     }
 
-    /// Adds a file that was read elsewhere under the name that messages give it.
-    pub(super) fn text(&mut self, name: &str, text: &str) {
-        if self.report.files >= MAX_FILES {
-            return self.refuse(name.to_owned(), format!("more than {MAX_FILES} rule files"));
-        }
-        self.report.files += 1;
-        self.add(document::parse(name, text));
+    fn remarks(&mut self, remarks: ExceptionRemarks) {
+        self.report.refused.extend(remarks.refused);
+        self.report.warnings.extend(remarks.warnings);
     }
 
     /// Tells of a file that could not be used at all.
-    pub(super) fn refuse(&mut self, file: String, reason: String) {
+    fn refuse(&mut self, file: String, reason: String) {
         self.report.refused.push(Refused { file, line: 1, field: None, reason });
+    }
+
+    fn add_all(&mut self, parsed: Vec<Parsed>) {
+        self.report.files += parsed.len();
+        for parsed in parsed {
+            self.add(parsed);
+        }
     }
 
     fn add(&mut self, parsed: Parsed) {
         self.report.refused.extend(parsed.refused);
         self.report.warnings.extend(parsed.warnings);
-        self.report.correlations += parsed.correlations.len();
-        self.report.filters += parsed.filters.len();
-        self.report.warnings.extend(
-            parsed.correlations.iter().map(|name| format!("{name}: read, but correlations are not evaluated yet")),
-        );
-        self.report
-            .warnings
-            .extend(parsed.filters.iter().map(|name| format!("{name}: read, but filters are not applied yet")));
+        self.filters.extend(parsed.filters);
+        self.correlations.extend(parsed.correlations);
         for (mut meta, compiled) in parsed.rules {
-            if self.set.len() >= MAX_RULES {
+            if self.rules.len() >= MAX_RULES {
                 self.report.refused.push(refusal(&meta, format!("more than {MAX_RULES} rules")));
                 continue;
             }
             self.keep_ids_apart(&mut meta);
-            let (evaluated, here) = (meta.evaluated, refusal(&meta, String::new()));
-            match self.set.push(meta, &compiled) {
-                Ok(()) => {
-                    self.report.rules += 1;
-                    self.report.evaluated += usize::from(evaluated);
-                }
-                Err(error) => {
-                    let field = Some(String::from("condition"));
-                    self.report.refused.push(Refused { field, reason: error.to_string(), ..here });
-                }
-            }
+            self.rules.push((meta, compiled));
         }
     }
 
@@ -232,10 +251,41 @@ impl Loader {
         meta.reference.id = name;
     }
 
-    /// The set and the report, refusals sorted.
+    /// The set and the report, refusals sorted. What rules say of each other counts only now that all are known.
     pub(super) fn finish(mut self) -> (RuleSet, LoadReport) {
+        let refused = filter::apply(&self.filters, &mut self.rules);
+        self.report.filters = self.filters.len() - refused.len();
+        self.report.refused.extend(refused);
+        let mut set = RuleSet::default();
+        for (meta, compiled) in std::mem::take(&mut self.rules) {
+            let (evaluated, here) = (meta.evaluated, refusal(&meta, String::new()));
+            match set.push(meta, &compiled) {
+                Ok(()) => {
+                    self.report.rules += 1;
+                    self.report.evaluated += usize::from(evaluated);
+                }
+                Err(error) => {
+                    let field = Some(String::from("condition"));
+                    self.report.refused.push(Refused { field, reason: error.to_string(), ..here });
+                }
+            }
+        }
+        let parsed = std::mem::take(&mut self.correlations);
+        let metas: Vec<&RuleMeta> = set.iter().map(|(_, meta)| meta).collect();
+        let (correlations, refused) = correlate::compile(&parsed, &metas, |meta| self.keep_ids_apart(meta));
+        self.report.correlations = correlations.plans.len();
+        self.report.refused.extend(refused);
+        set.correlations = correlations;
+        self.report.exceptions = self.exceptions.len();
+        if !self.exceptions.is_empty() {
+            let metas = set.iter().map(|(_, meta)| meta).chain(set.correlation_metas());
+            let known: HashSet<String> = metas.flat_map(RuleMeta::names).map(str::to_ascii_lowercase).collect();
+            let unknown = self.exceptions.unknown(|rule| known.contains(&rule.to_ascii_lowercase()));
+            self.report.warnings.extend(unknown);
+        }
+        set.exceptions = self.exceptions;
         self.report.refused.sort();
-        (self.set, self.report)
+        (set, self.report)
     }
 }
 
@@ -243,24 +293,8 @@ fn refusal(meta: &RuleMeta, reason: String) -> Refused {
     Refused { file: meta.file.clone(), line: meta.line, field: None, reason }
 }
 
-fn sorted_entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut entries = fs::read_dir(folder)?.map(|e| e.map(|e| e.path())).collect::<io::Result<Vec<_>>>()?;
-    entries.sort();
-    Ok(entries)
-}
-
-/// Sigma rules are `.yml` or `.yaml`; what has `.tests.` in its name belongs to a rule, and what begins with
-/// a dot is nobody's rule.
-pub(crate) fn is_rule_file(path: &Path) -> bool {
-    let Some(name) = path.file_name().and_then(|n| n.to_str()) else { return false };
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-    (extension.eq_ignore_ascii_case("yml") || extension.eq_ignore_ascii_case("yaml"))
-        && !name.contains(".tests.")
-        && !name.starts_with('.')
-}
-
 /// Reads a file of bounded size.
-fn read(path: &Path) -> io::Result<String> {
+pub(super) fn read(path: &Path) -> io::Result<String> {
     use io::Read;
     let mut bytes = Vec::new();
     // One byte more than allowed is enough to see that it is too large; parsing says so.
@@ -281,7 +315,7 @@ mod tests {
 
     fn load(dirs: &[&Path]) -> (RuleSet, LoadReport) {
         let dirs = dirs.iter().map(|d| (*d).to_owned()).collect();
-        RuleSet::load(&LoadOptions { default_rules: false, dirs }).unwrap()
+        RuleSet::load(&LoadOptions { dirs, ..LoadOptions::default() }).unwrap()
     }
 
     #[test]
@@ -306,7 +340,7 @@ mod tests {
     #[test]
     fn a_missing_folder_is_an_error_and_a_bad_file_is_not() {
         let dir = tempfile::tempdir().unwrap();
-        let missing = LoadOptions { default_rules: false, dirs: vec![dir.path().join("none")] };
+        let missing = LoadOptions { dirs: vec![dir.path().join("none")], ..LoadOptions::default() };
         assert!(matches!(RuleSet::load(&missing), Err(LoadError::Unreadable { .. })));
         fs::write(dir.path().join("latin.yml"), [b't', 0xe4, b'\n']).unwrap();
         fs::write(dir.path().join("ok.yml"), rule("A", "a")).unwrap();
@@ -328,7 +362,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("a.yml");
         fs::write(&file, rule("A", "a")).unwrap();
-        let options = LoadOptions { default_rules: false, dirs: vec![dir.path().to_owned()] };
+        let options = LoadOptions { dirs: vec![dir.path().to_owned()], ..LoadOptions::default() };
         let shared = super::super::SharedRules::new(RuleSet::load(&options).unwrap().0);
         fs::write(&file, "title: broken\ndetection: 5\n").unwrap();
         assert!(matches!(shared.reload(&options), Err(LoadError::AllRefused(1))));

@@ -4,7 +4,7 @@
 //! cannot be found is the document's first.
 
 use rsigma_eval::compiler::compile_detection;
-use rsigma_parser::{Detection, DetectionItem, SigmaRule, parser::parse_field_spec};
+use rsigma_parser::{Detection, DetectionItem, FieldSpec, Modifier, SigmaRule, parser::parse_field_spec};
 
 /// A place in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,13 +94,27 @@ fn quoted(message: &str) -> impl Iterator<Item = &str> {
 
 /// The place of a detection item.
 pub(super) fn item(text: &str, first: u32, item: &DetectionItem) -> Place {
-    let name = item.field.name.as_deref().unwrap_or_default();
+    field(text, first, &item.field)
+}
+
+/// The place of a field with its modifiers. `|expand` may be gone from it, once its placeholders are filled.
+pub(super) fn field(text: &str, first: u32, field: &FieldSpec) -> Place {
+    let lasting =
+        |spec: &FieldSpec| spec.modifiers.iter().copied().filter(|m| *m != Modifier::Expand).collect::<Vec<_>>();
+    let wanted = lasting(field);
     let place = lines(text, first).find_map(|(number, line)| {
         let key = key_of(line)?;
         let spec = parse_field_spec(key).ok()?;
-        (spec == item.field).then(|| Place { line: number, field: Some(key.to_owned()) })
+        let same = spec.name == field.name && lasting(&spec) == wanted;
+        same.then(|| Place { line: number, field: Some(key.to_owned()) })
     });
-    place.unwrap_or_else(|| Place { line: first, field: Some(name.to_owned()) })
+    place.unwrap_or_else(|| Place { line: first, field: Some(field.name.clone().unwrap_or_default()) })
+}
+
+/// The first line from `from` on that holds a value; `from` where none does. `first` is the number of the text's
+/// first line.
+pub(super) fn value_line(text: &str, first: u32, from: u32, value: &str) -> u32 {
+    lines(text, first).find(|(number, line)| *number >= from && line.contains(value)).map_or(from, |(number, _)| number)
 }
 
 /// The place that keeps a rule from being compiled: the first item that fails alone, else the condition.

@@ -3,6 +3,8 @@
 use rsigma_parser::{LogSource, SigmaRule};
 use sentinel_model::{Attack, Level, RuleRef, alert::DEFAULT_WINDOW_MINUTES, hash};
 
+use super::logs::{self, Log};
+
 /// Widest window a rule may ask for, in minutes: one day.
 const MAX_WINDOW_MINUTES: u64 = 24 * 60;
 /// The custom attribute that sets a rule's window. Sigma has a timespan for correlations alone.
@@ -14,6 +16,10 @@ pub struct RuleMeta {
     /// The rule as alerts name it. Of several rules with one id, the later ones are `ID@FILE`, so that their
     /// alerts stay apart; a rule without an id gets one derived from its file's name and title.
     pub reference: RuleRef,
+    /// `id` as the rule writes it: what filters, correlations and exceptions refer to.
+    pub id: Option<String>,
+    /// `name`, by which filters and correlations may refer to it too.
+    pub name: Option<String>,
     /// ATT&CK labels of its tags.
     pub attack: Attack,
     /// Width of its alerts' windows in minutes: the custom attribute `cloudsentinel.window_minutes`
@@ -31,6 +37,11 @@ pub struct RuleMeta {
     pub log_source: String,
     /// Whether the log source is CloudTrail's, so that the rule is evaluated.
     pub evaluated: bool,
+    /// The logs of CloudTrail that record what the rule looks for: the custom attribute `cloudsentinel.logs`, else
+    /// derived from its `eventName` and `eventSource` values. Sorted.
+    pub logs: Vec<Log>,
+    /// Whether the rule says so itself.
+    pub logs_stated: bool,
     /// File it was loaded from; `default:NAME` for our pack.
     pub file: String,
     /// First line of its document in that file, from 1.
@@ -38,22 +49,31 @@ pub struct RuleMeta {
 }
 
 /// A custom attribute that says something impossible.
-#[derive(Debug, thiserror::Error)]
-#[error("{WINDOW_ATTRIBUTE} must be a whole number of minutes from 1 to {MAX_WINDOW_MINUTES}")]
-pub(crate) struct BadWindow;
-
-impl BadWindow {
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub(crate) struct BadAttribute {
     /// The field at fault.
-    pub(crate) const FIELD: &str = WINDOW_ATTRIBUTE;
+    pub(crate) field: &'static str,
+    reason: String,
+}
+
+impl BadAttribute {
+    fn window() -> Self {
+        let reason = format!("{WINDOW_ATTRIBUTE} must be a whole number of minutes from 1 to {MAX_WINDOW_MINUTES}");
+        Self { field: WINDOW_ATTRIBUTE, reason }
+    }
 }
 
 impl RuleMeta {
     /// Reads a parsed rule's.
-    pub(crate) fn of(rule: &SigmaRule, file: &str, line: u32) -> Result<Self, BadWindow> {
+    pub(crate) fn of(rule: &SigmaRule, file: &str, line: u32) -> Result<Self, BadAttribute> {
         let stem = file_stem(file);
         let id = rule.id.clone().unwrap_or_else(|| hash::derived_id("rule-", &[stem, &rule.title]));
+        let stated = stated_logs(rule)?;
         Ok(Self {
             reference: RuleRef { id, title: rule.title.clone(), level: level(rule.level), author: rule.author.clone() },
+            id: rule.id.clone(),
+            name: rule.name.clone(),
             attack: Attack::from_tags(rule.tags.iter().map(String::as_str)),
             window_minutes: window_minutes(rule)?,
             status: rule.status.map(|s| format!("{s:?}").to_ascii_lowercase()),
@@ -62,9 +82,19 @@ impl RuleMeta {
             references: rule.references.clone(),
             log_source: describe(&rule.logsource),
             evaluated: is_cloudtrail(&rule.logsource),
+            logs_stated: stated.is_some(),
+            logs: stated.unwrap_or_else(|| logs::derived(&rule.detection)),
             file: file.to_owned(),
             line,
         })
+    }
+}
+
+impl RuleMeta {
+    /// What others may call the rule: its id in alerts, its id as written, its name, its title.
+    pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
+        let RuleRef { id, title, .. } = &self.reference;
+        [Some(id.as_str()), self.id.as_deref(), self.name.as_deref(), Some(title.as_str())].into_iter().flatten()
     }
 }
 
@@ -74,7 +104,7 @@ pub(crate) fn file_stem(file: &str) -> &str {
     name.rsplit_once('.').map_or(name, |(stem, _)| stem)
 }
 
-fn level(level: Option<rsigma_parser::Level>) -> Level {
+pub(super) fn level(level: Option<rsigma_parser::Level>) -> Level {
     use rsigma_parser::Level as Sigma;
     match level {
         Some(Sigma::Informational) => Level::Informational,
@@ -85,13 +115,22 @@ fn level(level: Option<rsigma_parser::Level>) -> Level {
     }
 }
 
-fn window_minutes(rule: &SigmaRule) -> Result<u32, BadWindow> {
+fn window_minutes(rule: &SigmaRule) -> Result<u32, BadAttribute> {
     let Some(value) = rule.custom_attributes.get(WINDOW_ATTRIBUTE) else { return Ok(DEFAULT_WINDOW_MINUTES) };
-    let minutes = value.as_u64().or_else(|| value.as_str()?.parse().ok()).ok_or(BadWindow)?;
+    let minutes = value.as_u64().or_else(|| value.as_str()?.parse().ok()).ok_or_else(BadAttribute::window)?;
     if !(1..=MAX_WINDOW_MINUTES).contains(&minutes) {
-        return Err(BadWindow);
+        return Err(BadAttribute::window());
     }
-    u32::try_from(minutes).map_err(|_| BadWindow)
+    u32::try_from(minutes).map_err(|_| BadAttribute::window())
+}
+
+fn stated_logs(rule: &SigmaRule) -> Result<Option<Vec<Log>>, BadAttribute> {
+    let Some(value) = rule.custom_attributes.get(logs::LOGS_ATTRIBUTE) else { return Ok(None) };
+    let texts = match value.as_sequence() {
+        Some(items) => items.iter().map(|item| item.as_str()).collect(),
+        None => vec![value.as_str()],
+    };
+    logs::stated(texts).map(Some).map_err(|reason| BadAttribute { field: logs::LOGS_ATTRIBUTE, reason })
 }
 
 fn is(value: Option<&str>, wanted: &str) -> bool {
@@ -116,7 +155,7 @@ fn describe(source: &LogSource) -> String {
 mod tests {
     use super::*;
 
-    fn meta(extra: &str) -> Result<RuleMeta, BadWindow> {
+    fn meta(extra: &str) -> Result<RuleMeta, BadAttribute> {
         let yaml = format!("title: T\ndetection:\n  s:\n    a: 1\n  condition: s\n{extra}");
         let collection = rsigma_parser::parse_sigma_yaml(&yaml).unwrap();
         RuleMeta::of(&collection.rules[0], "rules/some/file.yml", 1)
@@ -138,6 +177,18 @@ mod tests {
         assert_eq!(meta(&nested).unwrap().window_minutes, 1440);
         for bad in ["0", "1441", "-5", "soon", "[1]"] {
             assert!(meta(&format!("{source}cloudsentinel.window_minutes: {bad}\n")).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn logs_come_from_the_custom_attribute() {
+        let source = "logsource:\n  product: aws\n";
+        let m = meta(&format!("{source}cloudsentinel.logs: [data:s3, management]\n")).unwrap();
+        assert_eq!((m.logs, m.logs_stated), (vec![Log::Management, Log::Data("s3".into())], true));
+        assert!(!meta(source).unwrap().logs_stated);
+        for bad in ["reads", "[]", "5", "[management, 7]"] {
+            let error = meta(&format!("{source}cloudsentinel.logs: {bad}\n")).unwrap_err();
+            assert_eq!(error.field, "cloudsentinel.logs", "{bad}");
         }
     }
 

@@ -4,22 +4,36 @@
 //! which rules a record matches, and a [`LoadReport`] of what was refused and why. A set never changes;
 //! to reload, a new one is made and swapped in ([`SharedRules`]).
 
+mod caps;
+mod correlate;
 mod document;
+pub mod exceptions;
+mod filter;
 mod load;
 mod locate;
+pub mod logs;
 mod meta;
 mod pack;
+pub mod placeholders;
+mod plain;
+mod quick;
+mod walk;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rsigma_eval::CompiledRule;
+use sentinel_model::Event;
 use sonic_rs::Value;
 
-pub(crate) use document::MAX_FILE_BYTES;
-pub(crate) use load::is_rule_file;
+pub(crate) use caps::MAX_FILE_BYTES;
+pub(crate) use correlate::{Correlations, Extract};
+pub use exceptions::{Exceptions, Suppressed};
 pub use load::{LoadError, LoadOptions, LoadReport, Refused};
+pub use logs::Log;
 pub use meta::RuleMeta;
 pub(crate) use pack::files as pack_files;
+pub use placeholders::Placeholders;
+pub(crate) use walk::is_rule_file;
 
 use crate::{
     detection::rule_reason,
@@ -30,7 +44,14 @@ use crate::{
 
 /// A rule's place in its set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RuleIndex(u32);
+pub struct RuleIndex(pub(crate) u32);
+
+impl RuleIndex {
+    /// The place as a number, from 0, in the order of [`RuleSet::iter`].
+    pub fn number(self) -> u32 {
+        self.0
+    }
+}
 
 #[derive(Debug)]
 struct Rule {
@@ -51,6 +72,8 @@ pub struct RuleSet {
     fields: Fields,
     dispatch: Dispatch,
     stats: DispatchStats,
+    exceptions: Exceptions,
+    correlations: Correlations,
 }
 
 impl RuleSet {
@@ -63,30 +86,16 @@ impl RuleSet {
 
     /// Loads what the options name. What is refused is in the report; the rest is loaded.
     pub fn load(options: &LoadOptions) -> Result<(Self, LoadReport), LoadError> {
-        let mut loader = load::Loader::default();
-        if options.default_rules {
-            loader.default_pack();
-        }
-        for dir in &options.dirs {
-            loader.path(dir)?;
-        }
-        Ok(loader.finish())
+        load::Loader::load(options)
     }
 
-    /// Loads texts (a name each) that were read elsewhere, with our own pack or without. What is refused is in
-    /// the report; the rest is loaded.
+    /// Loads texts (a name each) that were read elsewhere, with our own pack or without. `placeholders.yml` and
+    /// `exceptions.yml` among them are what their names say. What is refused is in the report; the rest is loaded.
     pub fn from_texts<'a>(
         default_rules: bool,
         texts: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> (Self, LoadReport) {
-        let mut loader = load::Loader::default();
-        if default_rules {
-            loader.default_pack();
-        }
-        for (name, text) in texts {
-            loader.text(name, text);
-        }
-        loader.finish()
+        load::Loader::texts(default_rules, &texts.into_iter().collect::<Vec<_>>())
     }
 
     /// Which rules a record (a CloudTrail record, parsed) matches: `hits` is cleared and filled, in the
@@ -101,6 +110,41 @@ impl RuleSet {
             }
         });
         hits.sort_unstable();
+    }
+
+    /// Drops the hits of an event that an operator's exception takes, and counts them. Resources are told from the
+    /// event's targets.
+    pub fn suppress(&self, event: &Event, hits: &mut Vec<RuleIndex>) {
+        if !self.exceptions.is_empty() {
+            hits.retain(|index| !self.exceptions.suppresses(event, self.meta(*index).names()));
+        }
+    }
+
+    /// The operator's exceptions, with what each took so far.
+    pub fn exceptions(&self) -> &Exceptions {
+        &self.exceptions
+    }
+
+    /// The correlations, for those who collect hits for them.
+    pub(crate) fn correlations(&self) -> &Correlations {
+        &self.correlations
+    }
+
+    /// What is known of each correlation.
+    pub fn correlation_metas(&self) -> impl Iterator<Item = &RuleMeta> {
+        self.correlations.metas.iter()
+    }
+
+    /// Whether a rule's matches are alerts: those of a rule that only serves correlations are not.
+    pub fn alerts_alone(&self, index: RuleIndex) -> bool {
+        !self.correlations.quiet.contains(&index.0)
+    }
+
+    /// Drops the hits that are no alerts by themselves. What correlations need of them must be taken before.
+    pub fn drop_quiet(&self, hits: &mut Vec<RuleIndex>) {
+        if !self.correlations.quiet.is_empty() {
+            hits.retain(|index| self.alerts_alone(*index));
+        }
     }
 
     /// What is known of a rule. The index must be of this set.
