@@ -53,16 +53,19 @@ impl RuleSet {
             member: member(event, None),
             call: reason::call(event),
         };
-        let rules = hits.iter().map(|index| {
-            let meta = self.meta(*index);
-            MatchedRule {
-                rule: &meta.reference,
-                attack: &meta.attack,
-                window_minutes: meta.window_minutes,
-                why: self.why(*index),
-            }
-        });
+        let rules = hits.iter().filter(|index| self.alerts_alone(**index)).map(|index| self.labels(*index));
         (matched, rules)
+    }
+
+    /// What a rule says of every event that it matches. The index must be of this set.
+    pub fn labels(&self, index: RuleIndex) -> MatchedRule<'_> {
+        let meta = self.meta(index);
+        MatchedRule {
+            rule: &meta.reference,
+            attack: &meta.attack,
+            window_minutes: meta.window_minutes,
+            why: self.why(index),
+        }
     }
 }
 
@@ -93,7 +96,7 @@ impl<'a> Builder<'a> {
     /// Adds an event and the rules that it matched (indexes of this builder's set). Activity of our own role is
     /// noticed here, whether or not a rule matched.
     pub fn add(&mut self, event: &Event, hits: &[RuleIndex]) {
-        for index in hits {
+        for index in hits.iter().filter(|index| self.rules.alerts_alone(**index)) {
             let meta = self.rules.meta(*index);
             let rule = || (meta.reference.clone(), meta.attack.clone(), self.rules.why(*index).to_owned());
             self.entry(event, &meta.reference.id, meta.window_minutes, rule).member(event, None);
@@ -146,6 +149,7 @@ impl<'a> Builder<'a> {
                     account: event.account.clone(),
                     members: Vec::new(),
                     reasons: Vec::new(),
+                    correlated: None,
                 },
                 calls: BTreeMap::new(),
                 why: vec![why],
@@ -207,7 +211,7 @@ fn higher(a: Option<f64>, b: Option<f64>) -> Option<f64> {
     }
 }
 
-fn member(event: &Event, model_score: Option<f64>) -> Member {
+pub(crate) fn member(event: &Event, model_score: Option<f64>) -> Member {
     let mut copies = Vec::with_capacity(event.provenance.len());
     provenance::merge(&mut copies, event.provenance.iter().cloned());
     Member {

@@ -2,8 +2,8 @@
 //!
 //! In: messages of stage detect, each an [`EventBatch`]. Out: messages to stage enrich, each a
 //! [`DetectionBatch`] with what the batch adds to alerts and the lineage that its events show; nothing when
-//! there is neither. It writes no store: alerts have derived identities, so a batch that comes twice adds
-//! nothing the second time. A record that cannot be parsed is counted and costs only itself; a model that
+//! there is neither. Of its own it keeps what correlations and models remember; alerts have derived identities, so
+//! a batch that comes twice adds nothing the second time. A record that cannot be parsed is counted and costs only itself; a model that
 //! fails makes the batch come again, after what the rules found was sent.
 
 use std::{sync::Arc, time::Instant};
@@ -21,8 +21,9 @@ use sentinel_model::{
 use tracing::{debug, warn};
 
 use crate::{
+    correlations::{Correlated, CorrelationError, StoredCorrelations},
     detection::{Builder, Config},
-    rules::SharedRules,
+    rules::{RuleSet, SharedRules},
     scorer::{Scorer, ScorerError},
 };
 
@@ -34,6 +35,7 @@ pub struct Detect {
     rules: Arc<SharedRules>,
     scorer: Option<Arc<dyn Scorer>>,
     queue: Arc<dyn Queue>,
+    correlations: Option<StoredCorrelations>,
     config: Config,
 }
 
@@ -46,6 +48,8 @@ enum DetectError {
     Queue(#[from] QueueError),
     #[error(transparent)]
     Scorer(#[from] ScorerError),
+    #[error(transparent)]
+    Correlation(#[from] CorrelationError),
 }
 
 impl Detect {
@@ -57,15 +61,28 @@ impl Detect {
         queue: Arc<dyn Queue>,
         config: Config,
     ) -> Self {
-        Self { rules, scorer, queue, config }
+        Self { rules, scorer, queue, correlations: None, config }
+    }
+
+    /// With correlations, kept in a store. Without, those of the rules are not evaluated.
+    #[must_use]
+    pub fn with_correlations(mut self, correlations: StoredCorrelations) -> Self {
+        self.correlations = Some(correlations);
+        self
     }
 
     async fn batch(&self, body: &str) -> Result<(), DetectError> {
         let batch: EventBatch = codec::decode(body)?;
-        let mut detections = self.matched(&batch);
+        let rules = self.rules.current();
+        let (mut detections, correlated) = self.matched(&rules, &batch);
+        let correlated = self.correlated(&rules, correlated).await;
         // What the rules found is sent even when the models fail; the batch that comes again adds nothing to it.
         let scored = self.scored(&batch).await;
-        let failure = scored.map(|scored| detections.extend(scored)).err();
+        let mut failure = scored.map(|scored| detections.extend(scored)).err().map(DetectError::from);
+        match correlated {
+            Ok(correlated) => detections.extend(correlated),
+            Err(error) => failure = failure.or(Some(error.into())),
+        }
         let lineage: Vec<LineageEdge> =
             batch.events.iter().filter(|e| e.outcome.is_success()).flat_map(|e| e.lineage.iter().cloned()).collect();
         debug!(
@@ -76,7 +93,19 @@ impl Detect {
             "matched a batch"
         );
         self.send(&batch.correlation_id, detections, lineage).await?;
-        failure.map_or(Ok(()), |error| Err(error.into()))
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// What the correlations say of a batch.
+    async fn correlated(
+        &self,
+        rules: &RuleSet,
+        correlated: Vec<Correlated>,
+    ) -> Result<Vec<Detection>, CorrelationError> {
+        match &self.correlations {
+            Some(correlations) if !correlated.is_empty() => correlations.handle(rules, correlated).await,
+            _ => Ok(Vec::new()),
+        }
     }
 
     /// What the models say of a batch.
@@ -102,15 +131,20 @@ impl Detect {
         Ok(builder.finish())
     }
 
-    /// What the rules say of a batch.
-    fn matched(&self, batch: &EventBatch) -> Vec<Detection> {
-        let rules = self.rules.current();
-        let mut builder = Builder::new(&rules, self.config.clone());
-        let mut hits = Vec::new();
+    /// What the rules say of a batch, and what its events count for correlations.
+    fn matched(&self, rules: &RuleSet, batch: &EventBatch) -> (Vec<Detection>, Vec<Correlated>) {
+        let mut builder = Builder::new(rules, self.config.clone());
+        let (mut hits, mut correlated) = (Vec::new(), Vec::new());
         for event in &batch.events {
             hits.clear();
             match sonic_rs::from_str(event.raw.text()) {
-                Ok(record) => rules.matches(&record, &mut hits),
+                Ok(record) => {
+                    rules.matches(&record, &mut hits);
+                    rules.suppress(event, &mut hits);
+                    if rules.feeds_correlations(&hits) {
+                        correlated.extend(rules.correlated(event, &record, &hits));
+                    }
+                }
                 Err(error) => {
                     sentinel_telemetry::error(Stage::Detect.as_str());
                     sentinel_telemetry::metrics::malformed(1);
@@ -119,7 +153,7 @@ impl Detect {
             }
             builder.add(event, &hits);
         }
-        builder.finish()
+        (builder.finish(), correlated)
     }
 
     async fn send(
@@ -305,6 +339,7 @@ mod tests {
         let mut hits = Vec::new();
         for event in &events {
             rules.matches(&sonic_rs::from_str(event.raw.text()).unwrap(), &mut hits);
+            rules.suppress(event, &mut hits);
             builder.add(event, &hits);
         }
         let detect = f.detect(None);

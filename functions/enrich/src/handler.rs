@@ -138,7 +138,8 @@ impl Enrich {
             incidents: &self.incidents,
             lineage: &self.lineage,
         };
-        for stored in touched.iter().filter(|s| s.alert.level >= Level::Low) {
+        let counts = |s: &&StoredAlert| s.alert.level >= Level::Low && s.alert.superseded_by.is_none();
+        for stored in touched.iter().filter(counts) {
             grouping.assign(&stored.alert.account, &stored.alert.alert_id).await?;
         }
         grouping.join(if redelivered { &batch.lineage } else { &recorded }).await?;
@@ -161,7 +162,8 @@ impl Enrich {
         let mut known: HashMap<(String, u128), bool> = HashMap::new();
         for detection in &mut batch.detections {
             let own_rule = detection.rule.id == OWN_ROLE_RULE;
-            let mut kept = Vec::with_capacity(detection.members.len());
+            let had = detection.members.len();
+            let mut kept = Vec::with_capacity(had);
             for member in std::mem::take(&mut detection.members) {
                 if !own_rule && !member.issuer.as_ref().is_some_and(|issuer| own_roles.contains(issuer)) {
                     kept.push(member);
@@ -189,9 +191,14 @@ impl Enrich {
                     kept.push(member);
                 }
             }
+            let all_ours = kept.is_empty() && had > 0;
             detection.members = kept;
+            if all_ours && let Some(correlated) = &mut detection.correlated {
+                correlated.superseded_by = Some(String::new());
+            }
         }
-        batch.detections.retain(|d| !d.members.is_empty());
+        let withdraws = |d: &Detection| d.correlated.as_ref().is_some_and(|c| c.superseded_by.is_some());
+        batch.detections.retain(|d| !d.members.is_empty() || withdraws(d));
         Ok(())
     }
 
@@ -203,12 +210,24 @@ impl Enrich {
     ) -> Result<Option<(StoredAlert, bool)>, EnrichError> {
         for attempt in 1..=ATTEMPTS {
             let before = self.alerts.get(&detection.account, &detection.alert_id).await?;
+            let known = before.as_ref().and_then(|b| b.basis.revision);
+            if let (Some(before), Some(correlated)) = (&before, &detection.correlated)
+                && (known > Some(correlated.revision)
+                    || (known == Some(correlated.revision) && before.alert.superseded_by.is_some()))
+            {
+                // What is stored rests on more.
+                return Ok(Some((before.clone(), false)));
+            }
             let Some((grown, members)) = self.grow(before.as_ref(), detection, correlation_id).await? else {
                 return Ok(None);
             };
             let is_new = before.is_none();
-            let rose = grown.alert.level >= Level::Low && grown.raised.is_none_or(|l| grown.alert.level > l);
-            let tell = rose || (grown.alert.level >= Level::Low && uses_new_key(before.as_ref(), &grown));
+            let withdrawn = grown.alert.superseded_by.is_some();
+            let rose = !withdrawn && grown.alert.level >= Level::Low && grown.raised.is_none_or(|l| grown.alert.level > l);
+            // Whoever was told of an alert is told when it is none.
+            let tell = rose
+                || (withdrawn && grown.raised.is_some())
+                || (!withdrawn && grown.alert.level >= Level::Low && uses_new_key(before.as_ref(), &grown));
             let unchanged = before.as_ref().is_some_and(|b| b.alert == grown.alert && b.basis == grown.basis) && !tell;
             if unchanged {
                 return Ok(Some((grown, false)));
@@ -245,7 +264,15 @@ impl Enrich {
         detection: &Detection,
         correlation_id: &str,
     ) -> Result<Option<(StoredAlert, Members)>, EnrichError> {
-        let mut members = match before {
+        if let Some(by) = detection.correlated.as_ref().and_then(|c| c.superseded_by.as_ref()) {
+            return self.withdrawn(before, detection, by).await;
+        }
+        // What a correlation says is the whole: a newer version stands in the place of an older one.
+        let base = before.filter(|b| {
+            let revision = detection.correlated.as_ref().map(|c| c.revision);
+            revision.is_none() || b.basis.revision == revision
+        });
+        let mut members = match base {
             Some(stored) => self.alerts.members(stored).await?,
             None => Members::default(),
         };
@@ -259,7 +286,7 @@ impl Enrich {
             }
         }
         // After a failed lookup everything that the alert shows is asked for again.
-        let again = before.filter(|b| b.basis.lookup_failed).map(|b| &b.alert);
+        let again = base.filter(|b| b.basis.lookup_failed).map(|b| &b.alert);
         let indicators = intel::indicators_of(again, detection);
         let (findings, failures) = intel::lookup_all(&self.settings.sources, &indicators, detection.window.start).await;
         for failure in &failures {
@@ -267,18 +294,34 @@ impl Enrich {
             tracing::warn!(correlation_id, alert_id = detection.alert_id, error = %failure, "scored without intelligence");
         }
         let intel = Intel { findings, failed: !failures.is_empty() };
-        let growing = before.map(|b| Growing { alert: b.alert.clone(), basis: b.basis.clone() });
-        let Some(grown) = merge::grow(growing, detection, fresh, overflow, &intel, correlation_id) else {
+        let growing = base.map(|b| Growing { alert: b.alert.clone(), basis: b.basis.clone() });
+        let raised_in = before.map_or(correlation_id, |b| b.alert.correlation_id.as_str());
+        let Some(grown) = merge::grow(growing, detection, fresh, overflow, &intel, raised_in) else {
             return Ok(None);
         };
+        let returns = before.is_some_and(|b| b.alert.superseded_by.is_some());
         let stored = StoredAlert {
             alert: grown.alert,
             basis: grown.basis,
-            raised: before.and_then(|b| b.raised),
+            raised: before.and_then(|b| b.raised).filter(|_| !returns),
             incident_id: before.and_then(|b| b.incident_id.clone()),
             version: before.map_or(0, |b| b.version),
         };
         Ok(Some((stored, members)))
+    }
+
+    /// The alert as it was, with what later events showed it to be. Nothing when there is no such alert.
+    async fn withdrawn(
+        &self,
+        before: Option<&StoredAlert>,
+        detection: &Detection,
+        by: &str,
+    ) -> Result<Option<(StoredAlert, Members)>, EnrichError> {
+        let Some(before) = before else { return Ok(None) };
+        let mut stored = before.clone();
+        stored.alert.superseded_by = Some(by.to_owned());
+        stored.basis.revision = detection.correlated.as_ref().map(|c| c.revision);
+        Ok(Some((stored, self.alerts.members(before).await?)))
     }
 
     /// Stores a grown alert, its members and, when respond is to be told, the message, in one transaction. The
@@ -310,9 +353,10 @@ impl Enrich {
                 account: alert.account.clone(),
                 level: alert.level,
             };
-            let id = format!("raised-{}-{}-{}", alert.alert_id, alert.level, alert.key_uses.len());
+            let revision = grown.basis.revision.map(|r| format!("-{r}")).unwrap_or_default();
+            let id = format!("raised-{}-{}-{}{revision}", alert.alert_id, alert.level, alert.key_uses.len());
             writes.push(outbox::put(&id, Stage::Respond, &codec::encode(&raised)?)?);
-            grown.raised = Some(alert.level);
+            grown.raised = alert.superseded_by.is_none().then_some(alert.level);
         }
         let mut all = self.alerts.writes(&grown, members)?;
         all.append(&mut writes);

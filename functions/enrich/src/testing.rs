@@ -66,6 +66,7 @@ pub(crate) fn detection(rule: &str, level: Level, who: &str, members: Vec<Member
         account,
         members,
         reasons: vec![format!("Matched {rule}.")],
+        correlated: None,
     }
 }
 

@@ -62,6 +62,7 @@ fn alert(n: i64) -> Alert {
         account: if n % 3 == 0 { "2".into() } else { "1".into() },
         members: vec![member],
         reasons: Vec::new(),
+        correlated: None,
     };
     sentinel_enrich::merge::grow(None, &detection, 1, false, &sentinel_enrich::merge::Intel::default(), "c")
         .unwrap()

@@ -128,6 +128,9 @@ fn refusals(facts: &Facts<'_>) -> Vec<String> {
     if facts.false_positive {
         reasons.push("An analyst called the alert a false positive.".to_owned());
     }
+    if facts.alert.superseded_by.is_some() {
+        reasons.push("Later events showed that this was no alert.".to_owned());
+    }
     if principal.inferred {
         reasons.push("The record gave no ARN: an inferred principal is never acted on.".to_owned());
     }

@@ -6,8 +6,9 @@ use std::task::Poll;
 use async_trait::async_trait;
 use sentinel_durable::worker::Handler;
 use sentinel_durable::{Message, Outcome, codec};
-use sentinel_model::Level;
 use sentinel_model::message::AlertRaised;
+use sentinel_model::response::ResponseState;
+use sentinel_model::{Alert, Level};
 
 use crate::message::{RespondMessage, Work};
 use crate::notify::Delivery;
@@ -82,11 +83,26 @@ impl Respond {
         }
     }
 
+    /// Ends what waits for the sake of an alert that later events showed to be none.
+    async fn withdraw(&self, alert: &Alert) -> Result<(), WorkError> {
+        for stored in self.ports.responses.of_alert(&alert.account, &alert.alert_id).await? {
+            let response = &stored.response;
+            let waits = matches!(response.state, ResponseState::AwaitingApproval | ResponseState::Approved);
+            if response.alert_id == alert.alert_id && waits {
+                self.withdraw_response(&response.account, &response.response_id).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Reads the alert again from the store, contains, then notifies: neither stands in the other's way.
     async fn alert_raised(&self, raised: &AlertRaised, tries: u32) -> Result<(), WorkError> {
         let Some(found) = self.ports.alerts.read(&raised.account, &raised.alert_id).await? else {
             return Err(WorkError::NoAlert(raised.alert_id.clone()));
         };
+        if found.alert.superseded_by.is_some() {
+            return self.withdraw(&found.alert).await;
+        }
         if found.alert.level == Level::Informational {
             return Ok(());
         }

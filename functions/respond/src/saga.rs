@@ -228,6 +228,27 @@ impl Respond {
         Err(WorkError::Contended(response_id.to_owned()))
     }
 
+    /// Refuses a response that waits: its alert turned out to be none.
+    pub(crate) async fn withdraw_response(&self, account: &str, response_id: &str) -> Result<(), WorkError> {
+        for _ in 0..MAX_TURNS {
+            let Some(mut stored) = self.ports.responses.get(account, response_id).await? else { return Ok(()) };
+            if !matches!(stored.response.state, ResponseState::AwaitingApproval | ResponseState::Approved) {
+                return Ok(());
+            }
+            stored.response.expires_at = None;
+            let detail = "Later events showed that this was no alert.";
+            self.turn(&mut stored.response, ResponseState::Refused, "approve", "refused", detail);
+            match self.save(&mut stored, Vec::new()).await {
+                Err(e) if e.is_condition() => {}
+                done => {
+                    done?;
+                    return self.settle(&stored.response).await;
+                }
+            }
+        }
+        Err(WorkError::Contended(response_id.to_owned()))
+    }
+
     /// Writes a changed response with whatever belongs to the same transaction, and its notice if its state
     /// is one that people are told of.
     pub(crate) async fn save(&self, stored: &mut StoredResponse, extra: Vec<Write>) -> Result<(), WorkError> {

@@ -55,6 +55,15 @@ impl Window {
     }
 }
 
+/// The identity of a correlation's alert: derived from rule, account, group values and window. A group value that
+/// the events lack counts as empty.
+pub fn correlation_alert_id(rule_id: &str, account: &str, group: &[Option<String>], window: Window) -> String {
+    let (start, minutes) = (window.start.to_string(), window.minutes.to_string());
+    let group = group.iter().map(|value| value.as_deref().unwrap_or_default());
+    let parts: Vec<&str> = [rule_id, account].into_iter().chain(group).chain([start.as_str(), minutes.as_str()]).collect();
+    hash::derived_id("al-", &parts)
+}
+
 /// The identity of an alert: derived from rule, principal, account and window.
 pub fn alert_id(rule_id: &str, principal: &str, account: &str, window: Window) -> String {
     hash::derived_id("al-", &[rule_id, principal, account, &window.start.to_string(), &window.minutes.to_string()])
@@ -114,6 +123,20 @@ pub struct Member {
     pub provenance: Vec<Provenance>,
 }
 
+/// What tells a correlation's detection from others: it says the whole of what its alert rests on, and a newer
+/// version replaces an older one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Correlated {
+    /// Version: of two, the greater rests on more.
+    pub revision: u64,
+    /// Whether events had to be left out, so that there are at least so many.
+    pub at_least: bool,
+    /// What later events showed to be no alert: the id of the alert that has its events now, empty when none has.
+    /// Then there are no members.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded_by: Option<String>,
+}
+
 /// What one batch adds to one alert.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Detection {
@@ -133,6 +156,9 @@ pub struct Detection {
     pub members: Vec<Member>,
     /// Readable sentences on why this was raised.
     pub reasons: Vec<String>,
+    /// For the alert of a correlation: the members are all there are, not an addition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlated: Option<Correlated>,
 }
 
 /// What one event says to every rule that it matched. With a [`MatchedRule`] it is what a [`Detection`] of that
@@ -251,6 +277,9 @@ pub struct ScoreBasis {
     pub lookup_failed: bool,
     /// Sentences that detections gave.
     pub reasons: BTreeSet<String>,
+    /// Version of what a correlation's alert rests on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
 }
 
 /// Where an analyst stands with an alert.
@@ -323,6 +352,10 @@ pub struct Alert {
     pub provenance: Vec<Provenance>,
     /// Correlation id of the batch that raised it, so logs can be followed from event to action.
     pub correlation_id: String,
+    /// What later events showed to be no alert: the id of the alert that has its events now, empty when none has.
+    /// Such an alert is kept as it was and nothing is done about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded_by: Option<String>,
 }
 
 impl Alert {
@@ -346,6 +379,7 @@ impl Alert {
             indicators: &self.indicators,
             attack: &self.attack,
             reasons: &self.reasons,
+            superseded_by: self.superseded_by.as_deref(),
         }
     }
 }
@@ -371,4 +405,5 @@ pub struct AlertView<'a> {
     pub indicators: &'a Indicators,
     pub attack: &'a Attack,
     pub reasons: &'a [String],
+    pub superseded_by: Option<&'a str>,
 }

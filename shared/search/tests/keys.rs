@@ -118,6 +118,7 @@ fn alert(n: u32) -> Alert {
         key_uses: Vec::new(),
         provenance: Vec::new(),
         correlation_id: format!("co-{n}"),
+        superseded_by: None,
     }
 }
 

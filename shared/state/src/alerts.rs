@@ -352,6 +352,12 @@ impl Alerts {
         }
         // When the first bucket is written, none has been: the members so far were those that the alert shows.
         let first_time = members.read <= SHOWN_EVENTS;
+        if first_time && stored.basis.revision.is_some() {
+            // A correlation's alert may have counted others before: what they left is overwritten.
+            for bucket in 0..16 {
+                buckets.entry(bucket).or_default();
+            }
+        }
         for (bucket, keys) in buckets {
             if first_time || members.changed.contains(&bucket) {
                 writes.push(Write::Put(Put::new(key(account, id, &bucket_sk(bucket)), &Bucket { keys })?));

@@ -8,6 +8,7 @@
 pub mod alerts;
 pub mod baselines;
 pub mod conformance;
+pub mod correlations;
 pub mod incidents;
 pub mod lineage;
 pub mod polls;

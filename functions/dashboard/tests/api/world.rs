@@ -406,6 +406,7 @@ pub(crate) fn alert(n: u32, level: Level, event_time: &str) -> Alert {
         }],
         provenance,
         correlation_id: format!("co-{n}"),
+        superseded_by: None,
     }
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use config::Config;
 use sentinel_aws::connect;
 use sentinel_detect::{
-    Config as Settings, Detect, Kept, RuleKeeper, RuleSet, Scorer, SharedRules,
+    Config as Settings, Detect, Kept, RuleKeeper, RuleSet, Scorer, SharedRules, StoredCorrelations,
     models::{CachedBaselines, Model, ModelScorer, TableBaselines},
 };
 use sentinel_durable::{Stage, worker::Handler};
@@ -43,8 +43,9 @@ async fn run() -> Result<()> {
         Some(loading) => Some(scorer(loading.await?.context("loading the behaviour model")?, &start, &table)),
         None => None,
     };
-    let detect =
-        Arc::new(Detect::new(rules, scorer, Arc::new(queue.clone()), Settings { own_roles: config.own_roles }));
+    let correlations = StoredCorrelations::new(Arc::clone(&table), Arc::clone(&start.clock));
+    let detect = Detect::new(rules, scorer, Arc::new(queue.clone()), Settings { own_roles: config.own_roles });
+    let detect = Arc::new(detect.with_correlations(correlations));
     let handler: Arc<dyn Handler> = match keeper {
         Some(keeper) => Arc::new(Kept::new(keeper, detect)),
         None => detect,

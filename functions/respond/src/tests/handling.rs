@@ -90,6 +90,26 @@ async fn the_alert_is_read_again_from_the_store_before_anything_is_done() {
 }
 
 #[tokio::test]
+async fn what_waits_for_an_alert_that_turns_out_to_be_none_is_refused() {
+    let world = World::new(Mode::Approve).await;
+    let raised = world.raise(alert("al-1")).await;
+    world.pass(60).await;
+    assert_eq!(world.response().await.state, ResponseState::AwaitingApproval);
+    let notices = world.distinct_notices().len();
+    let mut superseded = alert("al-1");
+    superseded.alert.superseded_by = Some(String::new());
+    world.store(superseded);
+    world.send(&raised).await;
+    world.pass(60).await;
+    let response = world.response().await;
+    assert_eq!((response.state, response.expires_at), (ResponseState::Refused, None));
+    assert!(response.steps.last().is_some_and(|s| s.detail.contains("no alert")), "{:?}", response.steps.last());
+    assert!(world.distinct_notices().len() <= notices + 1, "the alert itself is not told again");
+    assert!(world.respond.approve(&response.response_id, &world.person("ada"), None).await.is_err());
+    assert_eq!(world.faults.sets.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
 async fn a_key_that_is_inactive_already_is_recorded_so_and_never_activated_by_an_undo() {
     let world = World::new(Mode::Automatic).await;
     world.iam.set_key_status(ACCOUNT, USER, KEY, KeyStatus::Inactive).await.unwrap();

@@ -428,6 +428,7 @@ pub(super) fn alert(id: &str) -> FoundAlert {
         key_uses: vec![key_use(KEY, simulated(), 30)],
         provenance: vec![],
         correlation_id: "corr-1".into(),
+        superseded_by: None,
     };
     FoundAlert { alert, incident_id: Some("in-1".into()), false_positive: false }
 }

@@ -1,0 +1,145 @@
+//! What a correlation's alert says: an outcome as a detection, with sentences for people.
+
+use std::collections::BTreeMap;
+
+use sentinel_model::{Correlated, Detection, Member, Window, alert};
+
+use crate::{Condition, Group, Kind, Outcome, Plan};
+
+/// Longest group value or name in a sentence, in characters.
+const MAX_CHARS: usize = 120;
+/// Calls named in the sentence on what was done.
+const MAX_CALLS: usize = 6;
+
+impl Plan {
+    /// The identity of the alert of a group and window.
+    pub fn alert_id(&self, account: &str, group: &Group, window: Window) -> String {
+        alert::correlation_alert_id(&self.rule.id, account, &group.0, window)
+    }
+
+    /// The detection that an outcome makes.
+    pub fn detection(
+        &self,
+        account: &str,
+        group: &Group,
+        window: Window,
+        outcome: &Outcome,
+        revision: u64,
+    ) -> Detection {
+        let members: Vec<Member> = outcome.evidence.iter().map(|e| e.member.clone()).collect();
+        let reasons = vec![self.finding(group, outcome), calls(&members), self.why.clone()];
+        Detection {
+            alert_id: self.alert_id(account, group, window),
+            rule: self.rule.clone(),
+            attack: self.attack.clone(),
+            window,
+            principal: outcome.principal.clone(),
+            account: account.to_owned(),
+            members,
+            reasons,
+            correlated: Some(Correlated { revision, at_least: outcome.at_least, superseded_by: None }),
+        }
+    }
+
+    /// What takes an alert back: `superseded_by` has its events now.
+    pub fn withdrawal(
+        &self,
+        account: &str,
+        group: &Group,
+        window: Window,
+        revision: u64,
+        superseded_by: String,
+    ) -> Detection {
+        Detection {
+            alert_id: self.alert_id(account, group, window),
+            rule: self.rule.clone(),
+            attack: self.attack.clone(),
+            window,
+            principal: sentinel_model::Principal::unknown(),
+            account: account.to_owned(),
+            members: Vec::new(),
+            reasons: Vec::new(),
+            correlated: Some(Correlated { revision, at_least: false, superseded_by: Some(superseded_by) }),
+        }
+    }
+
+    /// The sentence that says count, span and group.
+    fn finding(&self, group: &Group, outcome: &Outcome) -> String {
+        let least = if outcome.at_least { "At least " } else { "" };
+        let (events, number) = (plural(outcome.peak_events, "event"), outcome.peak);
+        let fields = list(self.fields.iter().map(|f| name(f)), " and ");
+        let any = list(self.bases.iter().map(|b| format!("\"{}\"", name(b))), " or ");
+        let what = match self.kind {
+            Kind::EventCount => format!("{least}{events} of {any}"),
+            Kind::ValueCount => format!("{least}{number} different values of {fields} in {events} of {any}"),
+            Kind::Temporal if matches!(self.condition, Condition::All) => {
+                format!("{least}{events} of {}", list(self.bases.iter().map(|b| format!("\"{}\"", name(b))), " and "))
+            }
+            Kind::Temporal => format!("{least}{events} of {any}"),
+            Kind::TemporalOrdered => {
+                let steps = self.steps();
+                let steps = steps.iter().filter_map(|s| self.bases.get(usize::from(*s)));
+                format!("{least}{events}: {}", list(steps.map(|b| format!("\"{}\"", name(b))), ", then "))
+            }
+            Kind::ValueSum => format!("The sum of {fields} was {number} in {events} of {any}"),
+            Kind::ValueAvg => format!("The mean of {fields} was {number} in {events} of {any}"),
+            Kind::ValuePercentile(50) => format!("The median of {fields} was {number} in {events} of {any}"),
+            Kind::ValuePercentile(rank) => {
+                format!("The {rank}th percentile of {fields} was {number} in {events} of {any}")
+            }
+        };
+        let group = list(
+            self.group_by.iter().zip(&group.0).map(|(field, value)| {
+                format!("{} {}", name(field), value.as_deref().map_or_else(|| String::from("absent"), name))
+            }),
+            ", ",
+        );
+        let whose = if group.is_empty() { String::new() } else { format!(" ({group})") };
+        format!("{what} within {}{whose}.", span(self.timespan))
+    }
+}
+
+/// The sentence on what the events were.
+fn calls(members: &[Member]) -> String {
+    let mut calls: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for member in members {
+        let service = member.service.strip_suffix(".amazonaws.com").unwrap_or(&member.service);
+        let counts = calls.entry(format!("{}:{}", name(service), name(&member.action))).or_default();
+        counts.0 += 1;
+        counts.1 += usize::from(!member.success);
+    }
+    let mut calls: Vec<_> = calls.into_iter().collect();
+    calls.sort_by(|a, b| (b.1.0, &a.0).cmp(&(a.1.0, &b.0)));
+    let more = calls.len().saturating_sub(MAX_CALLS);
+    let shown = calls.iter().take(MAX_CALLS).map(|(call, (all, failed))| match failed {
+        0 => format!("{all} {call}"),
+        failed if failed == all => format!("{all} {call} (failed)"),
+        failed => format!("{all} {call} ({failed} failed)"),
+    });
+    let more = if more > 0 { format!(" and {}", plural(more, "other call")) } else { String::new() };
+    format!("Calls: {}{more}.", list(shown, ", "))
+}
+
+fn plural(count: usize, word: &str) -> String {
+    if count == 1 { format!("1 {word}") } else { format!("{count} {word}s") }
+}
+
+fn list(parts: impl Iterator<Item = String>, between: &str) -> String {
+    parts.collect::<Vec<_>>().join(between)
+}
+
+/// A time span in its largest whole unit.
+fn span(seconds: u64) -> String {
+    let units = [(86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")];
+    let (unit, word) = units.into_iter().find(|(unit, _)| seconds.is_multiple_of(*unit)).unwrap_or((1, "second"));
+    plural(usize::try_from(seconds / unit).unwrap_or(usize::MAX), word)
+}
+
+/// A text that somebody else chose, on one line and cut to a bearable length.
+fn name(text: &str) -> String {
+    let mut out: String = text.chars().take(MAX_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().nth(MAX_CHARS).is_some() {
+        out.push('…');
+    }
+    out
+}
