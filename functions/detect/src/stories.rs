@@ -44,7 +44,7 @@ pub(crate) fn expand(entry: &RawValue) -> Result<Vec<String>, String> {
         number(&mut record, &(n + 1).to_string());
         if let Some(fields) = record.as_object_mut() {
             if let Some(Value::String(id)) = fields.get_mut("eventID") {
-                id.push_str(&format!("-{}", n + 1));
+                *id = format!("{id}-{}", n + 1);
             }
             let at = plus_seconds(time, repeated.seconds.saturating_mul(i64::from(n)));
             fields.insert("eventTime".into(), at.to_string().into());

@@ -25,8 +25,7 @@ struct World {
 fn world() -> World {
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(at("2024-05-04T00:00:00Z")));
     let db = Database::in_memory(Arc::clone(&clock)).unwrap();
-    let ports =
-        Ports { table: db.table(), queue: db.queue(), search: db.search(), clock, own: Arc::new(NoOwnActions) };
+    let ports = Ports { table: db.table(), queue: db.queue(), search: db.search(), clock, own: Arc::new(NoOwnActions) };
     World { enrich: Enrich::new(ports, Settings::default()), db }
 }
 
@@ -44,7 +43,9 @@ impl World {
     /// How often respond was told.
     async fn told(&self) -> usize {
         let messages = self.db.queue().receive(Stage::Respond, 10, 60).await.unwrap();
-        messages.iter().for_each(|m| drop(codec::decode::<AlertRaised>(&m.body).unwrap()));
+        for message in &messages {
+            codec::decode::<AlertRaised>(&message.body).unwrap();
+        }
         messages.len()
     }
 }

@@ -65,9 +65,7 @@ impl Bucket {
         let Some(width) = slice_width(plan) else { return false };
         let slice = slice_of(hit, width);
         let earlier = self.hits.range(..key).rev().map(|(_, h)| h);
-        earlier
-            .take_while(|h| slice_of(h, width) == slice)
-            .any(|h| h.base == hit.base && h.values == hit.values)
+        earlier.take_while(|h| slice_of(h, width) == slice).any(|h| h.base == hit.base && h.values == hit.values)
     }
 
     /// Takes in the completions of a referred correlation; returns whether anything changed.

@@ -109,7 +109,12 @@ pub fn claim(plan: &Plan, buckets: &[Bucket; 3], event: &EventRef) -> Option<Eve
     let start = all[0].len();
     let hits: Vec<&Hit> = all.into_iter().flatten().collect();
     let listed = covered(&completions(plan, &hits, start, hits.len()), hits.len());
-    hits.iter().zip(listed).filter(|(hit, _)| hit.event() == event).filter_map(|(_, by)| by).min().map(|by| hits[by].event().clone())
+    hits.iter()
+        .zip(listed)
+        .filter(|(hit, _)| hit.event() == event)
+        .filter_map(|(_, by)| by)
+        .min()
+        .map(|by| hits[by].event().clone())
 }
 
 fn note(contested: &mut Vec<Contested>, hit: &Hit, by: &EventRef) {

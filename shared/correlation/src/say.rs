@@ -70,12 +70,11 @@ impl Plan {
         let fields = list(self.fields.iter().map(|f| name(f)), " and ");
         let any = list(self.bases.iter().map(|b| format!("\"{}\"", name(b))), " or ");
         let what = match self.kind {
-            Kind::EventCount => format!("{least}{events} of {any}"),
             Kind::ValueCount => format!("{least}{number} different values of {fields} in {events} of {any}"),
             Kind::Temporal if matches!(self.condition, Condition::All) => {
                 format!("{least}{events} of {}", list(self.bases.iter().map(|b| format!("\"{}\"", name(b))), " and "))
             }
-            Kind::Temporal => format!("{least}{events} of {any}"),
+            Kind::EventCount | Kind::Temporal => format!("{least}{events} of {any}"),
             Kind::TemporalOrdered => {
                 let steps = self.steps();
                 let steps = steps.iter().filter_map(|s| self.bases.get(usize::from(*s)));

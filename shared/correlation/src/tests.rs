@@ -38,6 +38,7 @@ fn plan(kind: Kind, condition: Condition, timespan: u64) -> Plan {
     }
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "it is mapped over slices")]
 fn hit(&(at, id, base, value): &Seed) -> Hit {
     // An event has one time: it follows from its number as well.
     let time = plus_seconds(start(), i64::from(at));
@@ -182,7 +183,10 @@ fn seeds(most: usize) -> impl Strategy<Value = Vec<Seed>> {
 
 /// A value follows from the event, as it does from a record.
 fn made(seeds: &[Seed]) -> Vec<Hit> {
-    seeds.iter().map(|(at, id, base, _)| hit(&(*at, *id, *base, id.wrapping_mul(7) ^ u8::try_from(at / 150 % 9).unwrap()))).collect()
+    seeds
+        .iter()
+        .map(|(at, id, base, _)| hit(&(*at, *id, *base, id.wrapping_mul(7) ^ u8::try_from(at / 150 % 9).unwrap())))
+        .collect()
 }
 
 proptest! {
@@ -270,7 +274,8 @@ proptest! {
 #[test]
 fn a_thinned_bucket_is_bounded_and_the_same_in_any_order() {
     let many = u32::try_from(CAP).unwrap() + 700;
-    let seeds: Vec<Seed> = (0..many).map(|n| (n * 7919 % 3500, u8::try_from(n % 4).unwrap(), 0, u8::try_from(n % 9).unwrap())).collect();
+    let seeds: Vec<Seed> =
+        (0..many).map(|n| (n * 7919 % 3500, u8::try_from(n % 4).unwrap(), 0, u8::try_from(n % 9).unwrap())).collect();
     let hits: Vec<Hit> = seeds.iter().map(hit).collect();
     for (kind, least) in [(Kind::EventCount, 50), (Kind::ValueCount, 4)] {
         let plan = plan(kind, Condition::Threshold(vec![(Op::Gte, least)]), 600);
@@ -306,10 +311,8 @@ fn an_alert_says_count_span_and_group() {
         ]
     );
     assert_eq!((d.members.len(), d.principal.id.as_str(), d.window.minutes), (3, "user0", 60));
-    let id = sentinel_model::hash::derived_id(
-        "al-",
-        &["c1", "111122223333", "198.51.100.7", "2026-03-02T08:00:00Z", "60"],
-    );
+    let id =
+        sentinel_model::hash::derived_id("al-", &["c1", "111122223333", "198.51.100.7", "2026-03-02T08:00:00Z", "60"]);
     assert_eq!(d.alert_id, id);
 }
 

@@ -217,12 +217,11 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// A text of the table is its number and one; else nought and the text itself.
 fn put_text(out: &mut Vec<u8>, text: &str, table: &mut Table) {
-    match table.number(text) {
-        Some(number) => put_number(out, number as u64 + 1),
-        None => {
-            put_number(out, 0);
-            put_bytes(out, text.as_bytes());
-        }
+    if let Some(number) = table.number(text) {
+        put_number(out, number as u64 + 1);
+    } else {
+        put_number(out, 0);
+        put_bytes(out, text.as_bytes());
     }
 }
 

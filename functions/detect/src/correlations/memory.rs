@@ -483,18 +483,14 @@ impl<'a> Scope<'a> {
         Ok(())
     }
 
-    fn tell(
-        &self,
-        group: &Group,
-        window: Window,
-        outcome: &Outcome,
-        measure: u64,
-        each: &mut Told<'_>,
-    ) {
+    fn tell(&self, group: &Group, window: Window, outcome: &Outcome, measure: u64, each: &mut Told<'_>) {
         if outcome.at_least {
             sentinel_telemetry::metrics::correlation_capped(&self.plan.rule.id);
         }
-        each(self.place.plan as usize, self.plan.detection(&self.account, group, window, outcome, revision(measure, 0)));
+        each(
+            self.place.plan as usize,
+            self.plan.detection(&self.account, group, window, outcome, revision(measure, 0)),
+        );
     }
 
     /// All groups are known: an event that several list goes to the one whose completing hit comes first.

@@ -60,7 +60,7 @@ impl RuleSet {
         for feed in hits.iter().filter_map(|index| correlations.feeds.get(&index.0)).flatten() {
             let (plan, meta) = (&correlations.plans[feed.plan], &correlations.metas[feed.plan]);
             let Some((group, values)) = fields_of(plan, &feed.fields, record) else { continue };
-            if !self.exceptions().is_empty() && self.exceptions().suppresses(event, meta.names()) {
+            if !self.exceptions().is_empty() && self.exceptions().suppresses(event, &meta.names()) {
                 continue;
             }
             let evidence = evidence.get_or_insert_with(|| Arc::new(evidence_of(event)));
@@ -181,8 +181,7 @@ fn bounded(mut text: String) -> String {
         while !text.is_char_boundary(end) {
             end -= 1;
         }
-        text.truncate(end);
-        text.push_str(&format!("{hash:032x}"));
+        text = format!("{}{hash:032x}", &text[..end]);
     }
     text
 }

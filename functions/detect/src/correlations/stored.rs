@@ -164,12 +164,7 @@ impl StoredCorrelations {
         Ok(neighbours)
     }
 
-    async fn group(
-        &self,
-        correlations: &Correlations,
-        key: &GroupKey,
-        work: &Work,
-    ) -> Result<Given, CorrelationError> {
+    async fn group(&self, correlations: &Correlations, key: &GroupKey, work: &Work) -> Result<Given, CorrelationError> {
         let plan = &correlations.plans[key.plan];
         let at = At { plan, key, width: i64::from(plan.window_minutes()) * 60 };
         // What completes in a window depends on hits of the one before; what it lists on one more.

@@ -214,7 +214,8 @@ proptest! {
 #[test]
 fn a_hundred_spilled_files_are_merged() {
     let rules = set();
-    let all: Vec<Event> = (0..300).map(|n| event(n, n * 31 % 7000, u8::try_from(n % 3).unwrap(), u8::try_from(n % 8).unwrap())).collect();
+    let all: Vec<Event> =
+        (0..300).map(|n| event(n, n * 31 % 7000, u8::try_from(n % 3).unwrap(), u8::try_from(n % 8).unwrap())).collect();
     let wanted = finished(&rules, collected(&rules, &all, 1 << 20));
     assert!(wanted.len() > 10);
     assert_eq!(finished(&rules, collected(&rules, &all, 1)), wanted);
@@ -357,13 +358,21 @@ fn what_cannot_be_used_is_refused_with_its_place() {
     let base = rule("A");
     for (body, field, word) in [
         ("  type: event_count\n  rules: [Nobody]\n  timespan: 1m\n  condition: {gte: 2}", "rules", "Nobody"),
-        ("  type: event_count\n  rules: [A]\n  timespan: 1m\n  window: tumbling\n  condition: {gte: 2}", "window", "slides"),
+        (
+            "  type: event_count\n  rules: [A]\n  timespan: 1m\n  window: tumbling\n  condition: {gte: 2}",
+            "window",
+            "slides",
+        ),
         ("  type: event_count\n  rules: [A]\n  timespan: 2y\n  condition: {gte: 2}", "timespan", "days"),
         ("  type: value_count\n  rules: [A]\n  timespan: 1m\n  condition: {gte: 2}", "condition", "field"),
         ("  type: event_count\n  rules: [A]\n  timespan: 1m\n  condition: A and A", "condition", "temporal"),
         ("  type: temporal\n  rules: [A]\n  timespan: 1m\n  condition: A and B", "condition", "\"B\""),
         ("  type: event_count\n  rules: [bad]\n  timespan: 1m\n  condition: {gte: 2}", "rules", "itself"),
-        ("  type: event_count\n  rules: [A]\n  timespan: 1m\n  condition: {gte: 2}\n  aliases: {x: {B: y}}", "aliases", "\"B\""),
+        (
+            "  type: event_count\n  rules: [A]\n  timespan: 1m\n  condition: {gte: 2}\n  aliases: {x: {B: y}}",
+            "aliases",
+            "\"B\"",
+        ),
     ] {
         let text = [base.clone(), correlation("bad", body)].concat();
         let all = refused(&[("f.yml", &text)]);

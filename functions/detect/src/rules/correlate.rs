@@ -220,7 +220,9 @@ impl Correlations {
 /// The fields that a hit brings along on its way up through plans: `way` has each plan with the position of the one
 /// below it (at first the rule) among its bases. A field that a plan above names may be an alias of one below.
 fn extract(plans: &[Plan], compiled: &[Resolved<'_>], way: &[(usize, usize)]) -> Extract {
-    let Some((top, _)) = way.last() else { return Extract { group: Vec::new(), values: Vec::new(), onward: Vec::new() } };
+    let Some((top, _)) = way.last() else {
+        return Extract { group: Vec::new(), values: Vec::new(), onward: Vec::new() };
+    };
     let path = |name: &str| {
         let name = way.iter().rev().fold(name, |name, (plan, base)| compiled[*plan].field(name, *base));
         FieldPath::parse(name)
@@ -301,11 +303,7 @@ fn folder(file: &str) -> &str {
     file.rfind(['/', '\\']).map_or("", |at| &file[..at])
 }
 
-fn resolve<'a>(
-    parsed: &'a ParsedCorrelation,
-    position: usize,
-    names: &Names<'a>,
-) -> Result<Resolved<'a>, Fault> {
+fn resolve<'a>(parsed: &'a ParsedCorrelation, position: usize, names: &Names<'a>) -> Result<Resolved<'a>, Fault> {
     let rule = &parsed.rule;
     if rule.rules.is_empty() {
         return Err(Fault("rules", "refers to no rule".into()));
@@ -344,7 +342,8 @@ fn resolve<'a>(
         }
     }
     for alias in &rule.aliases {
-        if let Some(unknown) = alias.mapping.keys().find(|key| targets.iter().all(|(_, c)| !c.contains(&key.as_str()))) {
+        if let Some(unknown) = alias.mapping.keys().find(|key| targets.iter().all(|(_, c)| !c.contains(&key.as_str())))
+        {
             return Err(Fault("aliases", format!("names \"{unknown}\", which is not among its rules")));
         }
     }
@@ -352,10 +351,7 @@ fn resolve<'a>(
     Ok(Resolved { parsed, targets, kind, condition, fields })
 }
 
-fn counted(
-    rule: &CorrelationRule,
-    targets: &[(Target, Vec<&str>)],
-) -> Result<(Kind, Condition, Vec<String>), Fault> {
+fn counted(rule: &CorrelationRule, targets: &[(Target, Vec<&str>)]) -> Result<(Kind, Condition, Vec<String>), Fault> {
     use CorrelationType as Type;
     let (predicates, field, percentile) = match &rule.condition {
         CorrelationCondition::Extended(expr) => {
@@ -383,8 +379,7 @@ fn counted(
         Type::EventCount => (Kind::EventCount, threshold, Vec::new()),
         Type::ValueCount => (Kind::ValueCount, threshold, fields()?),
         Type::Temporal | Type::TemporalOrdered => {
-            let kind =
-                if rule.correlation_type == Type::Temporal { Kind::Temporal } else { Kind::TemporalOrdered };
+            let kind = if rule.correlation_type == Type::Temporal { Kind::Temporal } else { Kind::TemporalOrdered };
             // The parser says so when the rule has no condition: all rules are meant.
             let plain = matches!(predicates.as_slice(), [(ConditionOperator::Gte, 1)]);
             (kind, if plain { Condition::All } else { threshold }, Vec::new())
@@ -497,10 +492,10 @@ fn meta_of(
 /// Changes with everything that a stored hit depends on.
 fn fingerprint(resolved: &Resolved<'_>) -> u64 {
     let rule = resolved.rule();
-    let mut text = format!("{:?} {} {:?}", resolved.kind, rule.timespan.seconds, resolved.fields);
-    for base in 0..resolved.targets.len() {
+    let groups = (0..resolved.targets.len()).map(|base| {
         let fields: Vec<&str> = rule.group_by.iter().map(|field| resolved.field(field, base)).collect();
-        text.push_str(&format!(" {:?} {fields:?}", resolved.targets[base].1));
-    }
-    hash::string_hash(&text)
+        (&resolved.targets[base].1, fields)
+    });
+    let groups: Vec<_> = groups.collect();
+    hash::string_hash(&format!("{:?} {} {:?} {groups:?}", resolved.kind, rule.timespan.seconds, resolved.fields))
 }
