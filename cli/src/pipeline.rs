@@ -94,12 +94,8 @@ impl Pipeline {
         let rules = Arc::new(SharedRules::new(set));
         let scorer = if config.detect.models { Some(scorer(&database, &clock)?) } else { None };
         let correlations = StoredCorrelations::new(table.clone(), Arc::clone(&clock));
-        let detect = Detect::new(
-            Arc::clone(&rules),
-            scorer,
-            database.queue(),
-            DetectSettings { own_roles: own_roles.clone() },
-        );
+        let detect =
+            Detect::new(Arc::clone(&rules), scorer, database.queue(), DetectSettings { own_roles: own_roles.clone() });
         let detect = Arc::new(detect.with_correlations(correlations));
 
         let mut list = IndicatorList::default();

@@ -20,12 +20,7 @@ use crate::{
 
 fn options(files: RuleFiles) -> LoadOptions {
     let RuleFiles { dirs, site } = files;
-    LoadOptions {
-        default_rules: dirs.is_empty(),
-        dirs,
-        placeholders: site.placeholders,
-        exceptions: site.exceptions,
-    }
+    LoadOptions { default_rules: dirs.is_empty(), dirs, placeholders: site.placeholders, exceptions: site.exceptions }
 }
 
 /// Where a rule was refused, and why.
@@ -111,11 +106,8 @@ pub(crate) fn run(args: RulesArgs) -> Result<ExitCode> {
 }
 
 fn coverage(out: &mut impl io::Write, args: &CoverageArgs) -> Result<()> {
-    let options = LoadOptions {
-        default_rules: !args.no_default_rules,
-        dirs: args.rules.clone(),
-        ..LoadOptions::default()
-    };
+    let options =
+        LoadOptions { default_rules: !args.no_default_rules, dirs: args.rules.clone(), ..LoadOptions::default() };
     let (set, report) = RuleSet::load(&options)?;
     for refused in &report.refused {
         eprintln!("rule refused: {}", place(refused));

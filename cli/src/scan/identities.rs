@@ -37,7 +37,7 @@ impl Identities {
     pub(super) fn count(all: Vec<Self>) -> io::Result<Distinct> {
         let mut merged = Sorter::merge(all.into_iter().map(|one| one.0).collect())?;
         let (mut distinct, mut last) = (Distinct::default(), None);
-        while let Some((key, _)) = merged.next()? {
+        while let Some((key, _)) = merged.take_next()? {
             let before: Option<u128> = last.replace(key);
             distinct.events += u64::from(before != Some(key));
             distinct.ids += u64::from(before.is_none_or(|known| known >> 64 != key >> 64));

@@ -11,8 +11,8 @@ use sentinel_model::{Attack, Level};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::stories;
 use crate::rules::{LoadError, LoadOptions, LoadReport, Refused, RuleIndex, RuleSet, pack_files};
+use crate::stories;
 
 /// Largest tests file in bytes.
 const MAX_TESTS_BYTES: u64 = 16 * 1024 * 1024;
@@ -308,7 +308,8 @@ mod tests {
         assert!(refused["file"].as_str().unwrap().ends_with("one.yml"), "{refused}");
         assert_eq!((&refused["line"], &refused["field"]), (&15.into(), &"eventName|foo".into()), "{refused}");
         assert!(refused["reason"].as_str().unwrap().contains("foo"), "{refused}");
-        let (set, _) = RuleSet::load(&LoadOptions { dirs: vec![dir.path().to_owned()], ..LoadOptions::default() }).unwrap();
+        let (set, _) =
+            RuleSet::load(&LoadOptions { dirs: vec![dir.path().to_owned()], ..LoadOptions::default() }).unwrap();
         let rows = list(&set);
         assert_eq!((rows[0].id.as_str(), rows[0].level, rows[0].status.as_deref()), ("r1", Level::Low, Some("test")));
     }

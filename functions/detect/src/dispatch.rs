@@ -139,16 +139,16 @@ impl<'a> Header<'a> {
         if !record.record.is_object() {
             return None;
         }
-        Some(Self { name: text(record.member("eventName"))?, source: text(record.member("eventSource"))? })
+        Some(Self { name: text(record.member("eventName")).ok()?, source: text(record.member("eventSource")).ok()? })
     }
 }
 
-fn text(value: Option<&Value>) -> Option<Option<&str>> {
-    match value {
-        None => Some(None),
-        Some(value) if value.is_null() => Some(None),
-        Some(value) => value.as_str().filter(|text| text.is_ascii()).map(Some),
-    }
+/// Something that only a matcher can judge.
+struct NoPlainText;
+
+fn text(value: Option<&Value>) -> Result<Option<&str>, NoPlainText> {
+    let Some(value) = value.filter(|value| !value.is_null()) else { return Ok(None) };
+    value.as_str().filter(|text| text.is_ascii()).map(Some).ok_or(NoPlainText)
 }
 
 fn with_lower_case<R>(text: &str, run: impl FnOnce(&str) -> R) -> R {

@@ -304,8 +304,8 @@ impl<'a> Lookup<'a> {
         let known = self.known(test.field);
         match (known.kind, known.value) {
             (Kind::Nothing, _) => test.nothing,
-            (Kind::Text(text), _) if !test.folds => test.quick.matches(&Text::new(text.into()), &self.view()),
-            (Kind::Text(text), _) => self.with_text(test, || Text::new(text.into())),
+            (Kind::Text(found), _) if !test.folds => test.quick.matches(&Text::new(found.into()), &self.view()),
+            (Kind::Text(found), _) => self.with_text(test, || Text::new(found.into())),
             (_, Some(value)) if value.is_object() => self.with_text(test, || Text::new(json_text(value).into())),
             (_, Some(value)) => test.matcher.matches(&event_value(value, Objects::Text), &self.view()),
             (_, None) => {
@@ -326,9 +326,9 @@ impl<'a> Lookup<'a> {
             test.matcher.matches(&EventValue::Str(text.plain().into()), &self.view())
         };
         for slot in texts.iter() {
-            let (of, text) = slot.get_or_init(|| (test.field, make()));
-            if *of == test.field {
-                return ask(text);
+            let (field, ready) = slot.get_or_init(|| (test.field, make()));
+            if *field == test.field {
+                return ask(ready);
             }
         }
         ask(&make())

@@ -29,7 +29,5 @@ pub use dispatch::DispatchStats;
 pub use handler::Detect;
 pub use keeper::{Kept, RuleKeeper, RuleObject, RuleSource, RuleSourceError};
 pub use reason::Call;
-pub use rules::{
-    LoadError, LoadOptions, LoadReport, Refused, RuleIndex, RuleMeta, RuleSet, SharedRules, Suppressed,
-};
+pub use rules::{LoadError, LoadOptions, LoadReport, Refused, RuleIndex, RuleMeta, RuleSet, SharedRules, Suppressed};
 pub use scorer::{Scored, Scorer, ScorerError};

@@ -190,7 +190,9 @@ impl Node {
         match self {
             Self::Selection(number) => see(*number),
             Self::All(parts) | Self::Any(parts) | Self::AtLeast(_, parts) => {
-                parts.iter().for_each(|p| p.each_reference(see));
+                for part in parts {
+                    part.each_reference(see);
+                }
             }
             Self::Not(inner) | Self::Known(_, inner) => inner.each_reference(see),
             Self::Fixed(_) | Self::Test(_) | Self::Exists(..) | Self::Keyword(_) => {}
@@ -204,7 +206,9 @@ impl Node {
                 *self = std::mem::replace(&mut selections[*number], Self::Fixed(false));
             }
             Self::All(parts) | Self::Any(parts) | Self::AtLeast(_, parts) => {
-                parts.iter_mut().for_each(|p| p.inline(uses, selections));
+                for part in parts {
+                    part.inline(uses, selections);
+                }
             }
             Self::Not(inner) | Self::Known(_, inner) => inner.inline(uses, selections),
             Self::Selection(_) | Self::Fixed(_) | Self::Test(_) | Self::Exists(..) | Self::Keyword(_) => {}

@@ -223,7 +223,8 @@ impl Enrich {
             };
             let is_new = before.is_none();
             let withdrawn = grown.alert.superseded_by.is_some();
-            let rose = !withdrawn && grown.alert.level >= Level::Low && grown.raised.is_none_or(|l| grown.alert.level > l);
+            let rose =
+                !withdrawn && grown.alert.level >= Level::Low && grown.raised.is_none_or(|l| grown.alert.level > l);
             // Whoever was told of an alert is told when it is none.
             let tell = rose
                 || (withdrawn && grown.raised.is_some())

@@ -60,7 +60,8 @@ impl Window {
 pub fn correlation_alert_id(rule_id: &str, account: &str, group: &[Option<String>], window: Window) -> String {
     let (start, minutes) = (window.start.to_string(), window.minutes.to_string());
     let group = group.iter().map(|value| value.as_deref().unwrap_or_default());
-    let parts: Vec<&str> = [rule_id, account].into_iter().chain(group).chain([start.as_str(), minutes.as_str()]).collect();
+    let parts: Vec<&str> =
+        [rule_id, account].into_iter().chain(group).chain([start.as_str(), minutes.as_str()]).collect();
     hash::derived_id("al-", &parts)
 }
 

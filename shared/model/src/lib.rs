@@ -18,7 +18,9 @@ pub mod provenance;
 pub mod response;
 pub mod time;
 
-pub use alert::{Alert, AlertState, Correlated, Detection, EventRef, Indicators, KeyUse, Member, RuleRef, Verdict, Window};
+pub use alert::{
+    Alert, AlertState, Correlated, Detection, EventRef, Indicators, KeyUse, Member, RuleRef, Verdict, Window,
+};
 pub use attack::Attack;
 pub use event::{Action, Event, Network, Outcome, RawRecord, SourceKind, Target};
 pub use incident::Incident;

@@ -68,14 +68,13 @@ impl Index {
         }
         let mut at = 0;
         for byte in prefix.bytes() {
-            at = match self.tree[at].next.iter().find(|(b, _)| *b == byte) {
-                Some((_, next)) => *next,
-                None => {
-                    let new = self.tree.len();
-                    self.tree.push(Branch::default());
-                    self.tree[at].next.push((byte, new));
-                    new
-                }
+            at = if let Some((_, next)) = self.tree[at].next.iter().find(|(b, _)| *b == byte) {
+                *next
+            } else {
+                let new = self.tree.len();
+                self.tree.push(Branch::default());
+                self.tree[at].next.push((byte, new));
+                new
             };
         }
         &mut self.tree[at]

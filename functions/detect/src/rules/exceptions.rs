@@ -188,7 +188,7 @@ impl Exceptions {
 
     /// Whether an exception takes a hit of a rule, which is named by its id, name and title. The first that does
     /// counts it.
-    pub fn suppresses<'a>(&self, event: &Event, names: impl Iterator<Item = &'a str> + Clone) -> bool {
+    pub fn suppresses<'a>(&self, event: &Event, names: &(impl Iterator<Item = &'a str> + Clone)) -> bool {
         let taken = self.entries.iter().find(|e| e.is_of(names.clone()) && e.covers(event));
         if let Some(exception) = taken {
             exception.taken.fetch_add(1, Ordering::Relaxed);
@@ -398,7 +398,7 @@ mod tests {
 
     /// Whether the exceptions take a hit of rule `r1` ("Key made").
     fn takes(exceptions: &Exceptions, event: &Event) -> bool {
-        exceptions.suppresses(event, ["r1", "Key made"].into_iter())
+        exceptions.suppresses(event, &["r1", "Key made"].into_iter())
     }
 
     fn called() -> Event {

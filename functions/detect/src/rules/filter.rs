@@ -79,7 +79,7 @@ impl Filter {
             && contains(&self.log_source, &rule.logsource)
     }
 
-    fn refusal(&self, line: u32, reason: String) -> Refused {
+    fn refusal(&self, line: u32, reason: &str) -> Refused {
         let field = Some(String::from("rules"));
         Refused { file: self.file.clone(), line, field, reason: format!("filter {:?}: {reason}", self.title) }
     }
@@ -108,7 +108,7 @@ pub(super) fn apply(filters: &[Filter], rules: &mut [(RuleMeta, CompiledRule)]) 
         let unknown = filter.targets.iter().flatten().find(|target| !known.contains(&target.name));
         if let Some(Reference { name, line }) = unknown {
             let reason = format!("no rule has the id, name or title {name:?} (correlations cannot be filtered)");
-            refused.push(filter.refusal(*line, reason));
+            refused.push(filter.refusal(*line, &reason));
             continue;
         }
         let wanted: Option<HashSet<&str>> =
@@ -122,7 +122,7 @@ pub(super) fn apply(filters: &[Filter], rules: &mut [(RuleMeta, CompiledRule)]) 
             if *spent + filter.references > MAX_REFERENCES || added + filter.detections.len() > MAX_ADDED {
                 let reason =
                     format!("too many filters: not applied to {:?} and what comes after", meta.reference.title);
-                refused.push(filter.refusal(filter.line, reason));
+                refused.push(filter.refusal(filter.line, &reason));
                 break;
             }
             *spent += filter.references;
@@ -331,7 +331,7 @@ detection:
 
     #[test]
     fn filters_have_a_budget_and_the_rule_stays() {
-        let many = (0..900).map(|n| format!("  s{n}: {{a: {n}}}\n")).collect::<String>();
+        let many = (0..900).map(|n| format!("  s{n}: {{a: {n}}}\n")).collect::<Vec<_>>().concat();
         let big = filter("[users]", many.trim_end(), "not 1 of s*");
         let (set, report) = loaded(&format!("{big}---\n{big}---\n{big}"));
         assert_eq!((report.rules, report.refused.len()), (2, 1), "{:?}", report.refused);

@@ -116,7 +116,7 @@ impl RuleSet {
     /// event's targets.
     pub fn suppress(&self, event: &Event, hits: &mut Vec<RuleIndex>) {
         if !self.exceptions.is_empty() {
-            hits.retain(|index| !self.exceptions.suppresses(event, self.meta(*index).names()));
+            hits.retain(|index| !self.exceptions.suppresses(event, &self.meta(*index).names()));
         }
     }
 

@@ -291,7 +291,7 @@ fn split(template: &str) -> Vec<Part<'_>> {
 
 fn line_at(text: &str, span: Option<std::ops::Range<usize>>) -> u32 {
     let start = span.map_or(0, |s| s.start.min(text.len()));
-    let before = text.as_bytes()[..start].iter().filter(|b| **b == b'\n').count();
+    let before = memchr::memchr_iter(b'\n', &text.as_bytes()[..start]).count();
     u32::try_from(before + 1).unwrap_or(u32::MAX)
 }
 

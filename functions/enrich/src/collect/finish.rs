@@ -125,9 +125,9 @@ impl Finish<'_, '_> {
         let mut ready = Vec::new();
         for (mut some, counted) in made {
             if ready.is_empty() {
-                ready = some
+                ready = some;
             } else {
-                ready.append(&mut some)
+                ready.append(&mut some);
             }
             counts.iter_mut().zip(counted).for_each(|(all, n)| *all += n);
         }
@@ -150,7 +150,7 @@ impl Finish<'_, '_> {
         let mut matches = Sorter::new(ON_DISK);
         let mut events = Sorter::merge(collectors.into_iter().map(|c| c.events).collect())?;
         let mut last = None;
-        while let Some((key, bytes)) = events.next()? {
+        while let Some((key, bytes)) = events.take_next()? {
             if last.replace(key) == Some(key) {
                 continue;
             }
@@ -168,7 +168,7 @@ impl Finish<'_, '_> {
         let mut matches = Sorter::merge(vec![matches])?;
         let mut alerts = Sorter::new(ON_DISK);
         let (mut told, mut open) = (Told::new(), None);
-        while let Some((alert, bytes)) = matches.next()? {
+        while let Some((alert, bytes)) = matches.take_next()? {
             let (_, mut rules) = split_rules(bytes).ok_or_else(damaged)?;
             let rule = rules.next().ok_or_else(damaged)?;
             if open.is_none_or(|(known, _)| known != alert) {
@@ -190,7 +190,7 @@ impl Finish<'_, '_> {
             written?;
         }
         let mut alerts = Sorter::merge(vec![alerts])?;
-        while let Some((_, bytes)) = alerts.next()? {
+        while let Some((_, bytes)) = alerts.take_next()? {
             // The id stands before the text to decide between equal places.
             let text = bytes.iter().position(|b| *b == 0).map_or(bytes, |at| &bytes[at + 1..]);
             take(text)?;
@@ -237,15 +237,15 @@ fn who(fact: &Fact<'_>) -> u128 {
 fn distinct(collectors: &[Collector]) -> Vec<At> {
     let mut next: Vec<usize> = vec![0; collectors.len()];
     let mut found = Vec::with_capacity(collectors.iter().map(|c| c.events.in_memory()).sum());
-    let mut last = None;
+    let mut before = None;
     loop {
-        let tops = collectors.iter().zip(&next).enumerate();
-        let least = tops
+        let heads = collectors.iter().zip(&next).enumerate();
+        let least = heads
             .filter(|(_, (c, at))| **at < c.events.in_memory())
             .min_by(|(_, (a, i)), (_, (b, j))| a.events.get(**i).cmp(&b.events.get(**j)))
             .map(|(n, (c, at))| (n, *at, c.events.get(*at).0));
         let Some((n, at, key)) = least else { return found };
-        if last.replace(key) != Some(key) {
+        if before.replace(key) != Some(key) {
             // Threads and records of one run are far fewer than these numbers.
             found.push((u16::try_from(n).unwrap_or(u16::MAX), u32::try_from(at).unwrap_or(u32::MAX)));
         }

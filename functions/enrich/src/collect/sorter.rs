@@ -278,7 +278,7 @@ impl Merge {
     }
 
     /// The next record: its key and bytes.
-    pub fn next(&mut self) -> io::Result<Option<(u128, &[u8])>> {
+    pub fn take_next(&mut self) -> io::Result<Option<(u128, &[u8])>> {
         if std::mem::replace(&mut self.begun, true)
             && let Some(first) = self.sources.first_mut()
         {
@@ -328,7 +328,7 @@ mod tests {
             prop_assert!(budget > 1 || sorters[0].spilled());
             let mut merge = Sorter::merge(sorters).unwrap();
             let mut found = Vec::new();
-            while let Some((key, bytes)) = merge.next().unwrap() {
+            while let Some((key, bytes)) = merge.take_next().unwrap() {
                 found.push((key, bytes.to_vec()));
             }
             expected.sort();

@@ -142,7 +142,9 @@ fn lines(alerts: &[Alert], min_level: Level) -> Vec<String> {
 
 fn counts(alerts: &[Alert]) -> Counts {
     let mut counts = Counts::default();
-    alerts.iter().for_each(|a| counts[a.level as usize] += 1);
+    for alert in alerts {
+        counts[alert.level as usize] += 1;
+    }
     counts
 }
 

@@ -48,13 +48,12 @@ pub(super) fn cut(text: &[u8]) -> Option<Cut> {
     // All bits set while inside a string; whether the next byte is escaped.
     let (mut inside, mut escaped) = (0_u64, false);
     for (n, part) in text.chunks(BLOCK).enumerate() {
-        let marks = match part.first_chunk::<BLOCK>() {
-            Some(block) => Marks::of(block),
-            None => {
-                let mut block = [0; BLOCK];
-                block[..part.len()].copy_from_slice(part);
-                Marks::of(&block)
-            }
+        let marks = if let Some(block) = part.first_chunk::<BLOCK>() {
+            Marks::of(block)
+        } else {
+            let mut block = [0; BLOCK];
+            block[..part.len()].copy_from_slice(part);
+            Marks::of(&block)
         };
         let quotes = marks.quotes & !escapes(marks.backslashes, &mut escaped);
         let strings = prefix_xor(quotes) ^ inside;

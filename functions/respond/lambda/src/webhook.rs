@@ -18,7 +18,7 @@ use crate::config::Webhook;
 /// The channel's name.
 const CHANNEL: &str = "webhook";
 /// How long a secret is used before it is read again.
-const SECRET_KEPT: Duration = Duration::from_secs(300);
+const SECRET_KEPT: Duration = Duration::from_mins(5);
 
 /// The notifier of a webhook. An address that cannot be used is a mistake in the settings.
 pub(crate) fn notifier(start: &Start, webhook: Webhook) -> Result<Arc<dyn Notifier>, WebhookError> {
