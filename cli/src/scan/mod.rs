@@ -108,6 +108,7 @@ fn finish(work: &Work, found: Vec<Found>, args: &ScanArgs, summary: &mut Summary
     let distinct = Identities::count(seen)?;
     summary.duplicates = summary.records - distinct.events;
     summary.conflicting = distinct.events - distinct.ids;
+    summary.suppressed = work.rules().exceptions().suppressed();
 
     let form = match args.format {
         _ if args.incidents => Form::Brief,

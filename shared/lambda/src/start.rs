@@ -45,13 +45,14 @@ pub struct Start {
 /// `SENTINEL_LOG` is told with the other mistakes when settings are read.
 pub async fn start(stage: &'static str) -> Result<Start> {
     let mut env = Env::process();
+    let trust = trust(&mut env)?;
     start_logs(&mut env)?;
     let retries = retries(&mut env);
     let metrics = Emf::new(stage);
     metrics::set_global_recorder(metrics.clone()).context("starting metrics")?;
     sentinel_telemetry::metrics::describe();
     let budget = Budget::unlimited();
-    let sdk = sdk::load(budget.clone(), trust(&mut env)?).await;
+    let sdk = sdk::load(budget.clone(), trust).await;
     Ok(Start { stage, sdk, budget, clock: Arc::new(SystemClock), env, metrics, retries })
 }
 
