@@ -256,13 +256,21 @@ def a_refused_action_is_not_taken_for_done(pipeline: Pipeline) -> Intruder:
     who = make_intruder(emulator, "ivan")
     withheld = Withheld(emulator, pipeline.own_role(), "iam:UpdateAccessKey")
     attack(emulator, who)
-    response = pipeline.response_in(who.used, "failed", 120)
-    check(not response["verification"], "a refused action is recorded as failed, not as done", response)
+    response = wait("the containment fails", lambda: _refused(pipeline.response_of(who.used)), 120, 0.5)
+    # A later alert about the same key finds the failed try, and asks.
+    check(response["state"] in ("failed", "awaiting_approval"), "a refused action is recorded as failed, not as done", response)
+    check(not response["verification"], "and nothing was read back", response)
     same(key_states(emulator, who.name), {who.used: "Active", who.other: "Active"}, "and both keys are as they were")
     # With the permission back, an alert that comes later would plan the failed response again, and contain.
     pipeline.settle()
     withheld.restore()
     return who
+
+
+def _refused(response: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The response, once its action was refused."""
+    failed = response and any(s["step"] == "act" and s["outcome"] == "failed" for s in response["steps"])
+    return response if failed else None
 
 
 def repetition_changes_nothing(pipeline: Pipeline, attacked: list[Intruder]) -> None:
