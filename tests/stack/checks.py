@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+# Seconds until what has not happened counts as lost. A crowded machine is several times slower than a quiet one.
+PATIENCE = 300.0
 STARTED = time.monotonic()
 
 
@@ -51,7 +53,7 @@ def difference(found: Any, wanted: Any, path: str = "") -> str:
     return f"{path or 'value'}: found {found!r}\n  wanted {wanted!r}"
 
 
-def wait(what: str, probe: Callable[[], T | None], seconds: float = 60, every: float = 0.25) -> T:
+def wait(what: str, probe: Callable[[], T | None], seconds: float = PATIENCE, every: float = 0.25) -> T:
     """Asks until the probe gives something, and gives that; fails when it takes too long."""
     until = time.monotonic() + seconds
     while True:

@@ -94,7 +94,7 @@ class Pipeline:
         depths = {queue: self.depth(queue) for queue in QUEUES}
         return {q: d for q, d in depths.items() if d["ready"] or d["taken"] or (d["delayed"] and q != "RespondQueue")}
 
-    def settle(self, seconds: float = 120, calm: float = 2.0) -> None:
+    def settle(self, seconds: float = checks.PATIENCE, calm: float = 2.0) -> None:
         """Waits until no queue has had anything to do for a while, and no response is between two steps."""
         until, since = time.monotonic() + seconds, time.monotonic()
         while time.monotonic() - since < calm:
@@ -149,7 +149,7 @@ class Pipeline:
             raise checks.CheckFailed(f"NOT one response for {key}: {found}")
         return found[0] if found else None
 
-    def response_in(self, key: str, state: str, seconds: float = 90) -> dict[str, Any]:
+    def response_in(self, key: str, state: str, seconds: float = checks.PATIENCE) -> dict[str, Any]:
         """Waits until the response about a key is in a state."""
         last: dict[str, Any] = {}
 

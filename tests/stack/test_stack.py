@@ -88,7 +88,7 @@ def poison_is_set_aside_alone(pipeline: Pipeline) -> list[Intruder]:
     for queue in QUEUES[1:]:
         pipeline.send(queue, [POISON])
     for who in people:
-        wait(f"the alert about {who.name}", lambda arn=who.arn: pipeline.alerts_of(arn), 60)
+        wait(f"the alert about {who.name}", lambda arn=who.arn: pipeline.alerts_of(arn))
     passed(f"no other message of a malformed one's batch is lost ({len(people)} of {len(people)} alerts)")
     return people
 
@@ -108,7 +108,7 @@ def observe_changes_nothing(pipeline: Pipeline) -> list[Intruder]:
     before = snapshot(emulator)
     pipeline.put_file(attack_records(filed, random.Random(SEED + 1)), "eve")
     for who, way in ((live, "calls against the account"), (filed, "a trail file")):
-        seen = wait(f"an alert about {who.name}", lambda arn=who.arn: _high(pipeline.alerts_of(arn)), 90)
+        seen = wait(f"an alert about {who.name}", lambda arn=who.arn: _high(pipeline.alerts_of(arn)))
         alert = pipeline.api.get(f"/alerts/{seen['alert_id']}")
         passed(f"by {way}: alert \"{alert['title']}\" ({alert['level']}) is visible")
         response = pipeline.response_in(who.used, "observed")
@@ -216,7 +216,7 @@ def the_event_history_is_polled(pipeline: Pipeline) -> list[Intruder]:
     withheld = Withheld(emulator, pipeline.role("IngestPoll"), action)
     attack(emulator, second)
     # More than once, as the minute's own poll may be at work.
-    wait(f"IngestPoll fails as a whole without {action}", lambda: "FunctionError" in _poll(pipeline), 90, 1)
+    wait(f"IngestPoll fails as a whole without {action}", lambda: "FunctionError" in _poll(pipeline), every=1)
     denied = pipeline.calls("IngestPoll")[action]["denied"]
     check(denied > before, f"IngestPoll fails as a whole without {action}", denied)
     check(not pipeline.alerts_of(second.arn), "and nothing is seen")
@@ -227,7 +227,7 @@ def the_event_history_is_polled(pipeline: Pipeline) -> list[Intruder]:
     pipeline.settle()
     pipeline.update(BusRuleState="ENABLED")
     time.sleep(2)
-    wait("a poll reads all of it", lambda: _poll(pipeline).get(REGION, {}).get("complete"), 120, 1)
+    wait("a poll reads all of it", lambda: _poll(pipeline).get(REGION, {}).get("complete"), every=1)
     pipeline.settle()
     pipeline.update(PollRegions="")
     return [first, second]
@@ -242,7 +242,7 @@ def _poll(pipeline: Pipeline) -> dict[str, Any]:
 
 def _contained_by_poll(pipeline: Pipeline, who: Intruder) -> None:
     """Waits for the response to an attack that came by the poll alone: a minute, and what reading the history takes."""
-    response = pipeline.response_in(who.used, "contained", 240)
+    response = pipeline.response_in(who.used, "contained")
     alerts = [pipeline.api.get(f"/alerts/{a['alert_id']}") for a in pipeline.alerts_of(who.arn)]
     channels = {p["channel"] for alert in alerts for p in alert["provenance"]}
     same(channels, {"cloud_trail_api"}, f"the attack by {who.name} came by the event history alone")
@@ -256,7 +256,7 @@ def a_refused_action_is_not_taken_for_done(pipeline: Pipeline) -> Intruder:
     who = make_intruder(emulator, "ivan")
     withheld = Withheld(emulator, pipeline.own_role(), "iam:UpdateAccessKey")
     attack(emulator, who)
-    response = wait("the containment fails", lambda: _refused(pipeline.response_of(who.used)), 120, 0.5)
+    response = wait("the containment fails", lambda: _refused(pipeline.response_of(who.used)), every=0.5)
     # A later alert about the same key finds the failed try, and asks.
     check(response["state"] in ("failed", "awaiting_approval"), "a refused action is recorded as failed, not as done", response)
     check(not response["verification"], "and nothing was read back", response)
@@ -349,11 +349,11 @@ def each_function_needs_its_policy(pipeline: Pipeline) -> None:
             status, told = pipeline.api.call("GET", "/alerts", token=pipeline.api.token)
             check(status >= 500, f"without {action} the API fails", (status, told))
         wait(f"{function} is denied {action}",
-             lambda f=function, a=action: pipeline.calls(f).get(a, {}).get("denied", 0) > before[f], 60)
+             lambda f=function, a=action: pipeline.calls(f).get(a, {}).get("denied", 0) > before[f])
         withheld[function].restore()
         passed(f"{function} fails without {action}")
     for who in (live, filed):
-        pipeline.response_in(who.used, "contained", 120)
+        pipeline.response_in(who.used, "contained")
         passed(f"with all actions back nothing was lost: {who.name}'s key is contained")
 
 
@@ -378,7 +378,7 @@ def only_poison_is_dead(pipeline: Pipeline) -> None:
         return found == wanted
 
     try:
-        wait("the malformed messages are set aside", all_there, 90, 3)
+        wait("the malformed messages are set aside", all_there, every=3)
     except checks.CheckFailed:
         same(found, wanted, "every malformed message is in its dead-letter queue, and nothing else")
     passed("every malformed message is in its dead-letter queue, and nothing else")

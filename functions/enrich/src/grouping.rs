@@ -12,6 +12,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
     sync::Arc,
+    time::Instant,
 };
 
 use sentinel_model::{
@@ -61,16 +62,17 @@ impl Grouping<'_> {
     pub(crate) async fn assign(&self, account: &str, alert_id: &str) -> Result<(), EnrichError> {
         let mut attempt = 0;
         while attempt < ATTEMPTS {
+            let began = Instant::now();
             match self.try_assign(account, alert_id).await {
                 Ok(Progress::Done) => return Ok(()),
                 Ok(Progress::More) => {}
                 Ok(Progress::Again) => {
                     attempt += 1;
-                    pause(attempt).await;
+                    pause(attempt, began.elapsed()).await;
                 }
                 Err(EnrichError::Table(e)) if e.is_condition() => {
                     attempt += 1;
-                    pause(attempt).await;
+                    pause(attempt, began.elapsed()).await;
                 }
                 Err(e) => return Err(e),
             }

@@ -9,7 +9,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     hash::{BuildHasher, Hasher, RandomState},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -42,6 +42,10 @@ use crate::{
 
 /// Attempts to write against other writers before the message goes back to the queue.
 pub(crate) const ATTEMPTS: u32 = 30;
+/// Most that is waited after a first attempt that took no time.
+const PAUSE: Duration = Duration::from_millis(8);
+/// Most that is waited between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Most bytes of a stored alert; the rest of an item is what its score rests on.
 const ALERT_BYTES: usize = MAX_BODY_BYTES - 60_000;
@@ -209,6 +213,7 @@ impl Enrich {
         correlation_id: &str,
     ) -> Result<Option<(StoredAlert, bool)>, EnrichError> {
         for attempt in 1..=ATTEMPTS {
+            let began = Instant::now();
             let before = self.alerts.get(&detection.account, &detection.alert_id).await?;
             let known = before.as_ref().and_then(|b| b.basis.revision);
             if let (Some(before), Some(correlated)) = (&before, &detection.correlated)
@@ -234,7 +239,7 @@ impl Enrich {
                 return Ok(Some((grown, false)));
             }
             match self.store(before.as_ref(), grown, &members, tell, correlation_id).await {
-                Err(EnrichError::Table(e)) if e.is_condition() => pause(attempt).await,
+                Err(EnrichError::Table(e)) if e.is_condition() => pause(attempt, began.elapsed()).await,
                 Err(e) => return Err(e),
                 Ok(stored) => {
                     if is_new {
@@ -420,9 +425,29 @@ fn uses_new_key(before: Option<&StoredAlert>, grown: &StoredAlert) -> bool {
     })
 }
 
-/// Waits a little, longer with every attempt, and never as long as the other writer does.
-pub(crate) async fn pause(attempt: u32) {
-    let most = u64::from(attempt.min(10)) * 8;
-    let jitter = RandomState::new().build_hasher().finish() % most.max(1);
-    tokio::time::sleep(Duration::from_millis(1 + jitter)).await;
+/// Waits a little, longer with every attempt, and never as long as the other writer does. Where the store answers slowly,
+/// as `took` tells of the attempt, the wait grows with it: writers that come back at once would only meet again.
+pub(crate) async fn pause(attempt: u32, took: Duration) {
+    let most = longest_pause(attempt, took);
+    let share = RandomState::new().build_hasher().finish() % 1000;
+    tokio::time::sleep(Duration::from_millis(1) + most / 1000 * u32::try_from(share).unwrap_or_default()).await;
+}
+
+fn longest_pause(attempt: u32, took: Duration) -> Duration {
+    took.max(PAUSE).min(LONGEST_PAUSE).saturating_mul(attempt.min(10)).min(LONGEST_PAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writers_wait_longer_with_every_attempt_and_as_long_as_slow_stores_take() {
+        let (quick, slow) = (Duration::from_micros(300), Duration::from_millis(700));
+        assert_eq!(longest_pause(1, quick), PAUSE);
+        assert_eq!(longest_pause(30, quick), PAUSE * 10);
+        assert_eq!(longest_pause(1, slow), slow);
+        assert_eq!(longest_pause(3, slow), slow * 3);
+        assert_eq!(longest_pause(30, Duration::from_secs(60)), LONGEST_PAUSE);
+    }
 }
