@@ -116,7 +116,8 @@ class Stack:
         answer = self.functions[name].invoke(sqs_event(bodies))
         failures = (answer.value or {}).get("batchItemFailures")
         if answer.error or failures:
-            raise RuntimeError(f"{name} failed: {answer.error or failures}; see {self.folder / (name + '.log')}")
+            log = (self.folder / f"{name}.log").read_text()[-3000:]
+            raise RuntimeError(f"{name} failed: {answer.error or failures}\n{log}")
         spent.invocations[name] += 1
         spent.messages[name] += len(bodies)
         spent.receives += math.ceil(len(bodies) / 10)
@@ -282,8 +283,13 @@ def report(paths: dict[str, Spent], args: argparse.Namespace) -> tuple[str, bool
         if total > bound:
             good = False
             lines.append(f"**Over the bound of {bound:.2f}.**")
+        kinds: Counter[str] = Counter()
+        for name, units in spent.calls.items():
+            if name.startswith("written: "):
+                kinds[name.split()[1].lower()] += units
         writes = spent.calls["dynamodb write units"] / spent.events
-        lines.append(f"Units written to DynamoDB an event: {writes:.3f}.")
+        largest = ", ".join(f"{kind} {units / spent.events:.3f}" for kind, units in kinds.most_common(5))
+        lines.append(f"Units written to DynamoDB an event: {writes:.3f}; most of them for {largest}.")
         if writes > WRITES_AN_EVENT:
             good = False
             lines.append(f"**Over the bound of {WRITES_AN_EVENT}.**")

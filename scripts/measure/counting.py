@@ -1,7 +1,7 @@
 """A proxy in front of an AWS endpoint that counts the requests of each service and operation.
 
 Counts are what AWS bills by: requests of SQS by units of 64 KB, DynamoDB's writes by KB and reads by 4 KB,
-S3's by kind. Sizes are those of the requests and answers, so a little above the billed item sizes.
+S3's by kind. Sizes are computed from requests and answers as the billed item sizes are. What is written is counted by kind of item too.
 """
 
 from __future__ import annotations
@@ -66,15 +66,18 @@ class Counting(ThreadingHTTPServer):
             items = [answer["Item"]] if "Item" in answer else answer.get("Items", [])
             items = items or [i for table in answer.get("Responses", {}).values() for i in table]
             # A consistent read costs a unit for each 4 KB, an eventual one half of it; one that finds nothing, one.
-            sizes = [len(json.dumps(item)) for item in items]
+            sizes = [sum(len(name) + _size(value) for name, value in item.items()) for item in items]
             if operation == "Query":
                 sizes = [sum(sizes)]
             self.counts["dynamodb read units"] += sum(max(1, math.ceil(size / 4096)) for size in sizes) or 1
 
     def _write(self, request: dict[str, Any], factor: int) -> None:
-        values = request.get("ExpressionAttributeValues", request.get("Item", {}))
-        size = len(json.dumps(values)) + len(json.dumps(request.get("Key", {})))
-        self.counts["dynamodb write units"] += factor * max(1, math.ceil(size / 1024))
+        values = request.get("ExpressionAttributeValues", request.get("Item", {})) | request.get("Key", {})
+        # Placeholders stand for attribute names, which are about as long.
+        size = sum(len(name) + _size(value) for name, value in values.items())
+        units = factor * max(1, math.ceil(size / 1024))
+        self.counts["dynamodb write units"] += units
+        self.counts[f"written: {_kind(request)}"] += units
         # An index is written when an item enters it or moves in it.
         key = json.dumps(request.get("Key", {}), sort_keys=True)
         expression = request.get("UpdateExpression", "")
@@ -83,6 +86,27 @@ class Counting(ThreadingHTTPServer):
             if listed and (index + key) not in self.indexed:
                 self.indexed.add(index + key)
                 self.counts["dynamodb write units"] += factor
+
+
+def _size(value: Any) -> int:
+    """Bytes of an attribute's value as they are billed (DynamoDB Developer Guide, "Item sizes and formats")."""
+    kind, inner = next(iter(value.items()))
+    if kind == "B":
+        return len(inner) * 3 // 4
+    if kind == "N":
+        return len(inner) // 2 + 1
+    if kind == "M":
+        return 3 + sum(len(name) + _size(part) + 1 for name, part in inner.items())
+    if kind == "L":
+        return 3 + sum(_size(part) + 1 for part in inner)
+    return len(inner.encode()) if isinstance(inner, str) else 1
+
+
+def _kind(request: dict[str, Any]) -> str:
+    """What kind of item is written: the words of its partition key, and of a correlation which."""
+    key = request.get("Key") or request.get("Item") or {}
+    words = [w for w in str(key.get("pk", {}).get("S", "")).split("#") if not w.isdigit()]
+    return " ".join(words[:2] if words[:1] == ["CORRELATION"] else words[:1])
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -3,7 +3,7 @@
 //! Three items under one partition, so that growth, triage and grouping never stand in each other's way:
 //! `ALERT` is the alert (enrich writes it), `TRIAGE` the analyst's state (the dashboard writes it) and
 //! `INCIDENT` names the incident it belongs to (enrich's grouping writes it). `BRIEF` is the alert's short form
-//! for grouping; `M#0` to `M#f` hold member keys once there are more than the alert itself shows.
+//! for grouping, from level low on; `M#0` to `M#f` hold member keys once there are more than the alert itself shows.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -341,7 +341,10 @@ impl Alerts {
             .listed(Index::Two, IndexKey::new(format!("ALERT#{id}"), account))
             .when(condition);
         let mut writes = vec![Write::Put(put)];
-        writes.push(Write::Put(Put::new(key(account, id, "BRIEF"), &AlertBrief::of(alert))?));
+        // Informational alerts are in no incident; alone, the alert's write costs half of what a transaction's does.
+        if alert.level >= Level::Low || stored.incident_id.is_some() {
+            writes.push(Write::Put(Put::new(key(account, id, "BRIEF"), &AlertBrief::of(alert))?));
+        }
         if members.len() <= SHOWN_EVENTS {
             return Ok(writes);
         }
