@@ -69,7 +69,10 @@ class Counting(ThreadingHTTPServer):
             sizes = [sum(len(name) + _size(value) for name, value in item.items()) for item in items]
             if operation == "Query":
                 sizes = [sum(sizes)]
-            self.counts["dynamodb read units"] += sum(max(1, math.ceil(size / 4096)) for size in sizes) or 1
+            units = sum(max(1, math.ceil(size / 4096)) for size in sizes) or 1
+            # A key for which nothing is found is billed too.
+            asked = sum(len(table["Keys"]) for table in request.get("RequestItems", {}).values())
+            self.counts["dynamodb read units"] += units + max(0, asked - max(1, len(sizes)))
 
     def _write(self, request: dict[str, Any], factor: int) -> None:
         values = request.get("ExpressionAttributeValues", request.get("Item", {})) | request.get("Key", {})

@@ -16,7 +16,7 @@ use sentinel_correlation::{Bucket, Group, wire};
 use sentinel_model::{Timestamp, time};
 use serde::{Deserialize, Serialize};
 
-use crate::{Condition, Item, Key, Put, Table, TableError, Write, sort_time, table::MAX_KEYS};
+use crate::{Condition, Item, Key, Put, Query, SkRange, Table, TableError, Write, sort_time, table::MAX_KEYS};
 
 /// Most bytes that a stored bucket may unfold to.
 const MAX_BYTES: u64 = 32 * 1024 * 1024;
@@ -39,6 +39,10 @@ pub struct BucketKey {
 }
 
 impl BucketKey {
+    fn same_group(&self, other: &Self) -> bool {
+        self.group == other.group && self.rule == other.rule && self.account == other.account
+    }
+
     fn key(&self) -> Key {
         let rule = if self.rule.len() <= MAX_RULE_BYTES {
             self.rule.clone()
@@ -79,8 +83,17 @@ impl Correlations {
         Self { table }
     }
 
-    /// The buckets that are stored, in any order of `keys`.
+    /// The buckets that are stored, in any order of `keys`. Those of one group come by one query, which is billed by
+    /// what it finds; keys are billed one by one, found or not (`DynamoDB` Developer Guide, "Read operations").
     pub async fn load(&self, keys: &[BucketKey]) -> Result<HashMap<BucketKey, StoredBucket>, TableError> {
+        if let [first, second, ..] = keys
+            && keys.iter().all(|key| key.same_group(first))
+        {
+            let (from, to) = keys
+                .iter()
+                .fold((first.start, second.start), |(from, to), key| (from.min(key.start), to.max(key.start)));
+            return self.load_group(keys, from, to).await;
+        }
         let mut found = HashMap::new();
         for chunk in keys.chunks(MAX_KEYS) {
             let by_key: HashMap<Key, &BucketKey> = chunk.iter().map(|key| (key.key(), key)).collect();
@@ -91,6 +104,33 @@ impl Correlations {
             }
         }
         Ok(found)
+    }
+
+    /// Buckets of one group between two starts, those asked for.
+    async fn load_group(
+        &self,
+        keys: &[BucketKey],
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<HashMap<BucketKey, StoredBucket>, TableError> {
+        let by_key: HashMap<Key, &BucketKey> = keys.iter().map(|key| (key.key(), key)).collect();
+        let mut found = HashMap::new();
+        let Some(pk) = by_key.keys().next().map(|key| key.pk.clone()) else { return Ok(found) };
+        let mut after = None;
+        loop {
+            let query =
+                Query::partition(&pk, MAX_KEYS).range(SkRange::Between(sort_time(from), sort_time(to))).after(after);
+            let page = self.table.query(query).await?;
+            for item in &page.items {
+                if let Some(key) = by_key.get(&item.key) {
+                    found.insert((*key).clone(), decode(item)?);
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(found);
+            }
+        }
     }
 
     /// Writes the buckets of one group, all or none, each in place of the version that was read.
