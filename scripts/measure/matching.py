@@ -1,9 +1,10 @@
 """Prints what matching costs beside parsing alone, as one table.
 
-usage: matching.py [--events N] [--runs N] [--instructions]
+usage: matching.py [--events N] [--runs N] [--instructions | --load]
 
 Shares of processor time are medians of alternating runs (`functions/detect/benches/table.rs`). With `--instructions`,
-valgrind counts instead how many instructions a record takes, which a busy machine does not change.
+valgrind counts instead how many instructions a record takes, which a busy machine does not change. With `--load` it
+says what loading the rules takes on one processor, and on all.
 """
 
 from __future__ import annotations
@@ -42,8 +43,15 @@ def main() -> None:
     parser.add_argument("--events", type=int)
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--instructions", action="store_true")
+    parser.add_argument("--load", action="store_true")
     args = parser.parse_args()
     binary = built()
+    if args.load:
+        print("on one processor", flush=True)
+        subprocess.run(["taskset", "-c", "0", binary, "--load"], check=True)
+        print("on all of them", flush=True)
+        subprocess.run([binary, "--load"], check=True)
+        return
     if not args.instructions:
         subprocess.run([binary, "--events", str(args.events or 100_000), "--runs", str(args.runs)], check=True)
         return

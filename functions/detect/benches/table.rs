@@ -2,7 +2,8 @@
 //!
 //! Every figure is the median of alternating runs over the same events on one thread: what parsing alone (a sonic-rs
 //! DOM of each record) takes of processor time, as a share of what parsing and matching takes in the same round. `--events N`, `--runs N` set the size.
-//! `--count SET WAY` makes one pass for an instruction counter instead: it collects in the function `counted`.
+//! `--count SET WAY` makes one pass for an instruction counter instead: it collects in the function `counted`. `--load [SET]`
+//! says instead what loading takes; with one processor to run on, all of it is this thread's.
 #![allow(missing_docs, clippy::expect_used)]
 
 mod corpus;
@@ -50,17 +51,49 @@ fn clock(start: Instant) -> f64 {
     nanos.map_or_else(|| start.elapsed().as_secs_f64(), |n| n / 1e9)
 }
 
+#[inline(never)]
+fn counted_load(options: &sentinel_detect::LoadOptions) -> RuleSet {
+    corpus::load(options)
+}
+
+/// Prints medians of what loading each set takes, in milliseconds of this thread and of time.
+fn loading(begin: Instant, runs: usize, only: Option<&str>) {
+    println!("{:<14}{:>7}{:>10}{:>10}", "rules", "count", "CPU ms", "ms");
+    let all = corpus::options();
+    let known = only.is_some_and(|only| all.iter().any(|(name, _)| *name == only));
+    for (name, options) in all.into_iter().filter(|(name, _)| !known || Some(*name) == only) {
+        let mut count = 0;
+        let (mut spent, mut passed): (Vec<f64>, Vec<f64>) = (0..runs)
+            .map(|_| {
+                let (cpu, time) = (clock(begin), Instant::now());
+                let set = black_box(counted_load(&options));
+                let took = ((clock(begin) - cpu) * 1e3, time.elapsed().as_secs_f64() * 1e3);
+                count = set.len();
+                took
+            })
+            .unzip();
+        spent.sort_by(f64::total_cmp);
+        passed.sort_by(f64::total_cmp);
+        println!("{name:<14}{count:>7}{:>10.1}{:>10.1}", spent[runs / 2], passed[runs / 2]);
+    }
+}
+
 fn main() {
     let begin = Instant::now();
     let args: Vec<String> = std::env::args().collect();
     let option = |name: &str| args.iter().position(|a| a == name).and_then(|at| args.get(at + 1));
     let number = |name, default| option(name).map_or(default, |n| n.parse().expect("a number"));
+    if args.iter().any(|a| a == "--load") {
+        return loading(begin, number("--runs", 21), option("--load").map(String::as_str));
+    }
     let sets = corpus::rule_sets();
     if let Some(set) = option("--count") {
         let way = args.last().expect("a way");
         let way = Way::ALL.iter().find(|(_, n)| n == way).map_or(Way::Parse, |(w, _)| *w);
         let texts = corpus::events(number("--events", 873));
         let set = sets.iter().find(|s| s.name == set).expect("a set");
+        // What is made when it is first asked is no part of a record's cost.
+        black_box(pass(way, &set.rules, &corpus::events(873)));
         println!("{} hits", counted(way, &set.rules, &texts));
         return;
     }

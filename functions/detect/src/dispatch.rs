@@ -6,16 +6,15 @@
 //! rules there are. What finding a rule proves of a record is not asked again ([`Needs::known`]).
 //!
 //! Worst case: a rule constrained by neither field (keywords only, `eventName|re`, a bare `not`) is tried for every
-//! record, and a record whose `eventName` or `eventSource` is no ASCII text has every rule tried. The cost of one
+//! record (loading refuses more than [`crate::program::MAX_ALWAYS`] of them, or what they cost together), and a record whose `eventName` or `eventSource` is no ASCII text has every rule tried. The cost of one
 //! record is then bounded by the rules' size in tests times the record's size in bytes: every test runs in time linear
 //! in the text it looks at (regular expressions too, which are finite automata here), costly ones run once per record
 //! however many rules share them, a record's text for keywords is gathered once, and loading bounds rules, conditions,
 //! files and regular expressions.
 
-use rsigma_eval::CompiledRule;
 use sonic_rs::{JsonValueTrait, Value};
 
-use crate::fields::Lookup;
+use crate::fields::{EVENT_NAME, EVENT_SOURCE, Lookup};
 
 mod index;
 mod need;
@@ -48,10 +47,9 @@ pub struct DispatchStats {
 
 impl Dispatch {
     /// Enters a rule under the next number.
-    pub(crate) fn insert(&mut self, rule: &CompiledRule) -> Placement {
+    pub(crate) fn insert(&mut self, needs: &Needs) -> Placement {
         let number = self.rules;
         self.rules += 1;
-        let needs = Needs::of(rule);
         let anywhere = Entry { rule: number, source: 0 };
         match (&needs.name, &needs.source) {
             (Need::OneOf { exact, prefixes }, _) => {
@@ -139,7 +137,7 @@ impl<'a> Header<'a> {
         if !record.record.is_object() {
             return None;
         }
-        Some(Self { name: text(record.member("eventName")).ok()?, source: text(record.member("eventSource")).ok()? })
+        Some(Self { name: text(record.value(EVENT_NAME)).ok()?, source: text(record.value(EVENT_SOURCE)).ok()? })
     }
 }
 
@@ -170,11 +168,11 @@ mod tests {
     };
     use crate::fields::Fields;
 
-    fn compiled(detection: &str) -> CompiledRule {
+    fn needs(detection: &str) -> Needs {
         let yaml = format!("title: t\nlogsource:\n  product: aws\ndetection:\n{detection}\n");
         let collection = rsigma_parser::parse_sigma_yaml(&yaml).unwrap();
         assert!(collection.errors.is_empty(), "{:?}", collection.errors);
-        rsigma_eval::compile_rule(&collection.rules[0]).unwrap()
+        Needs::of(&crate::rules::compiled::compile(&collection.rules[0]).unwrap())
     }
 
     fn tried(dispatch: &Dispatch, record: &str) -> Vec<u32> {
@@ -194,7 +192,7 @@ mod tests {
             "  s:\n    eventName: 'Create*'\n  condition: s",
             "  s:\n    a: 1\n  condition: s",
         ];
-        let placed: Vec<_> = rules.iter().map(|r| dispatch.insert(&compiled(r))).collect();
+        let placed: Vec<_> = rules.iter().map(|r| dispatch.insert(&needs(r))).collect();
         assert_eq!(placed, [EventName, EventName, EventSource, EventName, Always]);
         assert_eq!(tried(&dispatch, r#"{"eventName":"CREATEUSER","eventSource":"iam.amazonaws.com"}"#), [2, 0, 3, 4]);
         assert_eq!(tried(&dispatch, r#"{"eventName":"UpdateFunctionCode20150331v2"}"#), [1, 4]);
@@ -212,7 +210,7 @@ mod tests {
             "  s:\n    eventSource: [ec2.amazonaws.com, sts.amazonaws.com]\n    eventName: CreateUser\n  condition: s",
             "  s:\n    eventSource|endswith: amazonaws.com\n    eventName: CreateUser\n  condition: s",
         ] {
-            dispatch.insert(&compiled(rule));
+            dispatch.insert(&needs(rule));
         }
         let tried = |source: &str| tried(&dispatch, &format!(r#"{{"eventName":"CreateUser"{source}}}"#));
         assert_eq!(tried(r#","eventSource":"iam.AMAZONAWS.com""#), [2, 0]);
@@ -225,7 +223,7 @@ mod tests {
     fn a_rule_is_found_once_though_its_values_overlap() {
         let mut dispatch = Dispatch::default();
         let rule = "  a:\n    eventName|startswith: [Create, CreateUser]\n  b:\n    eventName: [CreateUser, Create]\n  condition: a or b";
-        dispatch.insert(&compiled(rule));
+        dispatch.insert(&needs(rule));
         assert_eq!(tried(&dispatch, r#"{"eventName":"CreateUser"}"#), [0]);
         assert_eq!(tried(&dispatch, r#"{"eventName":"Create"}"#), [0]);
     }
@@ -241,7 +239,7 @@ mod tests {
             "  s:\n    eventName: CreateUser\n  condition: not s",
             "  s:\n    eventName|neq: CreateUser\n  condition: s",
         ] {
-            assert_eq!(Dispatch::default().insert(&compiled(rule)), Always, "{rule}");
+            assert_eq!(Dispatch::default().insert(&needs(rule)), Always, "{rule}");
         }
     }
 }

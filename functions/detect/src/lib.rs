@@ -10,6 +10,7 @@ pub mod detection;
 #[cfg(test)]
 mod differential;
 mod dispatch;
+mod fast_hash;
 mod fields;
 pub mod handler;
 pub mod keeper;

@@ -1,8 +1,8 @@
-//! A compiled rule as we run it: rsigma's matchers under our own evaluation.
+//! A compiled rule as we run it: Sigma's matchers under our own evaluation.
 //!
-//! In: a rule compiled by rsigma. Out: whether a record matches. We evaluate rsigma's compiled form
-//! ourselves because its evaluator takes field names apart for every event, folds case by allocating, and
-//! collects details of each match that nobody reads here. Where the verdict differs from rsigma's plain
+//! In: a compiled rule. Out: whether a record matches. We evaluate rules ourselves because rsigma's evaluator takes
+//! field names apart for every event, folds case by allocating, and collects details of each match that nobody reads
+//! here. Where the verdict differs from rsigma's plain
 //! evaluation it is on purpose, because in CloudTrail an absent field and a null one mean the same:
 //!
 //! - null inside a list of values matches an absent field (`errorCode: [null, '']`);
@@ -10,318 +10,257 @@
 //! - `|fieldref` never holds between two nulls;
 //! - objects are matched as text (see [`crate::view`]).
 //!
-//! Rules that match inside array members (`sigma-version: 3`) run on rsigma's own evaluator.
+//! What a rule says of single members of an array (`sigma-version: 3`) runs on rsigma's own evaluator.
 //!
 //! Conditions are pure, so what costs little is asked first, and what costs more is asked once per record however
-//! many rules ask it ([`crate::fields`]).
+//! many rules ask it ([`graph`], [`crate::fields`]).
 
 use std::collections::HashMap;
 
-use rsigma_eval::{CompiledDetection, CompiledDetectionItem, CompiledRule, evaluate_rule};
+use rsigma_eval::{CompiledDetection, compiler::eval_condition};
 use rsigma_parser::{ConditionExpr, Quantifier};
 
+pub(crate) mod graph;
 pub(crate) mod quick;
 
 use crate::{
     dispatch::Needs,
     fields::{Fields, Lookup},
+    rules::compiled::{Compiled, Item, Part},
     view::{Objects, RecordView},
 };
-use quick::Quick;
+use graph::{Graph, Id, Kind};
 
 /// Selections that the conditions of one rule may refer to, selectors counted out. A rule with more would
 /// cost too much per event; the largest public rules stay below 200.
 const MAX_REFERENCES: usize = 10_000;
 
-/// A rule's condition is too large to be evaluated at a bounded cost.
-#[derive(Debug, thiserror::Error)]
-#[error("the condition refers to more than {MAX_REFERENCES} selections")]
-pub(crate) struct TooLarge;
+/// Rules that are tried for every record. Ours are fewer than ten.
+pub(crate) const MAX_ALWAYS: usize = 256;
+/// What they may cost together, in about nanoseconds for a usual record.
+pub(crate) const MAX_ALWAYS_COST: u32 = 100_000;
 
-/// A rule ready to run.
-#[derive(Debug)]
-pub(crate) enum Program {
-    /// Evaluated here.
-    Own {
-        /// The named selections that several parts of the condition refer to.
-        selections: Box<[Node]>,
-        /// What makes the rule match.
-        condition: Node,
-    },
-    /// Evaluated by rsigma over the structured record.
-    Plain(Box<CompiledRule>),
+/// Why a rule would cost too much.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TooLarge {
+    /// Its condition.
+    #[error("the condition refers to more than {MAX_REFERENCES} selections")]
+    Condition,
+    /// It would be tried for every record, as too many are.
+    #[error(
+        "no eventName or eventSource limits what it can match, so it is tried for every record: at most {MAX_ALWAYS} \
+         such rules are loaded, of about {} microseconds a record together",
+        MAX_ALWAYS_COST / 1_000
+    )]
+    Always,
 }
 
-/// A part of a condition or selection.
+/// A rule ready to run: the node of its condition in the graph of all rules.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Program(Both);
+
+/// A part of a condition as it is asked where the dispatch found the rule by the record's values, what that proves left
+/// out, and as it is asked elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Both {
+    found: Id,
+    whole: Id,
+}
+
+impl Both {
+    fn same(id: Id) -> Self {
+        Self { found: id, whole: id }
+    }
+}
+
+/// A selection of rsigma's under the only name that it has here.
 #[derive(Debug, Clone)]
-pub(crate) enum Node {
-    All(Vec<Self>),
-    Any(Vec<Self>),
-    Not(Box<Self>),
-    /// One named selection.
-    Selection(usize),
-    /// At least so many of these.
-    AtLeast(usize, Vec<Self>),
-    /// Always or never.
-    Fixed(bool),
-    /// Something about a field's value, by its number.
-    Test(usize),
-    /// Whether a field is there (null counts as absent).
-    Exists(usize, bool),
-    /// Something about any text of the record, by its number.
-    Keyword(usize),
-    /// What is known already when the dispatch found the rule.
-    Known(bool, Box<Self>),
+pub(crate) struct Members {
+    named: HashMap<String, CompiledDetection>,
+    condition: ConditionExpr,
+}
+
+impl Members {
+    fn new(detection: CompiledDetection) -> Self {
+        let name = String::from("members");
+        Self { condition: ConditionExpr::Identifier(name.clone()), named: HashMap::from([(name, detection)]) }
+    }
+
+    fn holds(&self, record: &Lookup<'_>) -> bool {
+        let view = RecordView::new(record.record, Objects::Structure);
+        eval_condition(&self.condition, &self.named, &view, &mut Vec::new())
+    }
 }
 
 impl Program {
     /// Makes a rule ready to run. It takes for granted what [`crate::dispatch`] knows of the rule's records.
-    pub(crate) fn new(rule: &CompiledRule, fields: &mut Fields) -> Result<Self, TooLarge> {
-        if rule.detections.values().any(looks_into_arrays) {
-            return Ok(Self::Plain(Box::new(rule.clone())));
-        }
-        let mut names: Vec<&String> = rule.detections.keys().collect();
-        names.sort_unstable();
-        let numbers: HashMap<&str, usize> = names.iter().enumerate().map(|(i, n)| (n.as_str(), i)).collect();
+    pub(crate) fn new(
+        mut rule: Compiled,
+        needs: &Needs,
+        fields: &mut Fields,
+        graph: &mut Graph,
+    ) -> Result<Self, TooLarge> {
+        let mut parts: Vec<(String, Part)> = rule.detections.drain().collect();
+        parts.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let names: Vec<String> = parts.iter().map(|(name, _)| name.clone()).collect();
         let mut references = 0;
-        let conditions = rule
-            .conditions
-            .iter()
-            .map(|c| condition(c, &names, &numbers, &mut references))
-            .collect::<Result<Vec<_>, _>>()?;
-        let mut parts = Parts { needs: Needs::of(rule), fields };
-        let mut selections: Vec<_> =
-            names.iter().map(|name| parts.selection(&rule.detections[*name]).simplified(parts.fields)).collect();
-        let mut condition = Node::Any(conditions);
-        let mut uses = vec![0_usize; selections.len()];
-        condition.each_reference(&mut |number| uses[number] += 1);
-        condition.inline(&uses, &mut selections);
-        Ok(Self::Own { condition: condition.simplified(fields), selections: selections.into() })
+        for condition in &rule.conditions {
+            count(condition, &names, &mut references)?;
+        }
+        let mut maker = Maker { needs, fields, graph };
+        let selections: Vec<Both> = parts.into_iter().map(|(_, part)| maker.selection(part)).collect();
+        let conditions: Vec<Both> = rule.conditions.iter().map(|c| maker.condition(c, &names, &selections)).collect();
+        Ok(Self(maker.joined(&conditions, false)))
+    }
+
+    /// What a verdict costs at most, in about nanoseconds for a usual record.
+    pub(crate) fn cost(self, graph: &Graph) -> u32 {
+        graph.cost(self.0.found)
     }
 
     /// Whether a record matches. `found`: the dispatch found the rule for the record by its values.
-    pub(crate) fn matches(&self, record: &Lookup<'_>, found: bool) -> bool {
-        match self {
-            Self::Own { selections, condition } => Run { selections, record, found }.holds(condition),
-            Self::Plain(rule) => evaluate_rule(rule, &RecordView::new(record.record, Objects::Structure)).is_some(),
+    pub(crate) fn matches(self, graph: &Graph, record: &Lookup<'_>, found: bool) -> bool {
+        graph.holds(if found { self.0.found } else { self.0.whole }, record)
+    }
+}
+
+/// Counts the selections that a condition refers to, selectors counted out.
+fn count(expr: &ConditionExpr, names: &[String], references: &mut usize) -> Result<(), TooLarge> {
+    *references += match expr {
+        ConditionExpr::And(parts) | ConditionExpr::Or(parts) => {
+            return parts.iter().try_for_each(|p| count(p, names, references));
         }
-    }
-}
-
-fn looks_into_arrays(detection: &CompiledDetection) -> bool {
-    match detection {
-        CompiledDetection::AllOf(_) | CompiledDetection::Keywords(_) => false,
-        CompiledDetection::AnyOf(parts) | CompiledDetection::And(parts) => parts.iter().any(looks_into_arrays),
-        CompiledDetection::ArrayMatch { .. } | CompiledDetection::Conditional { .. } => true,
-    }
-}
-
-fn condition(
-    expr: &ConditionExpr,
-    names: &[&String],
-    numbers: &HashMap<&str, usize>,
-    references: &mut usize,
-) -> Result<Node, TooLarge> {
-    let mut several = |parts: &[ConditionExpr]| {
-        parts.iter().map(|p| condition(p, names, numbers, references)).collect::<Result<Vec<_>, _>>()
+        ConditionExpr::Not(inner) => return count(inner, names, references),
+        ConditionExpr::Identifier(_) => 1,
+        ConditionExpr::Selector { pattern, .. } => names.iter().filter(|n| pattern.matches_detection_name(n)).count(),
     };
-    Ok(match expr {
-        ConditionExpr::And(parts) => Node::All(several(parts)?),
-        ConditionExpr::Or(parts) => Node::Any(several(parts)?),
-        ConditionExpr::Not(inner) => Node::Not(Box::new(condition(inner, names, numbers, references)?)),
-        ConditionExpr::Identifier(name) => {
-            count(references, 1)?;
-            numbers.get(name.as_str()).map_or(Node::Fixed(false), |number| Node::Selection(*number))
-        }
-        ConditionExpr::Selector { quantifier, pattern } => {
-            let chosen: Vec<Node> =
-                (0..names.len()).filter(|i| pattern.matches_detection_name(names[*i])).map(Node::Selection).collect();
-            count(references, chosen.len())?;
-            match quantifier {
-                Quantifier::Any => Node::Any(chosen),
-                Quantifier::All => Node::All(chosen),
-                Quantifier::Count(least) => Node::AtLeast(usize::try_from(*least).unwrap_or(usize::MAX), chosen),
-            }
-        }
-    })
+    if *references > MAX_REFERENCES { Err(TooLarge::Condition) } else { Ok(()) }
 }
 
-fn count(references: &mut usize, more: usize) -> Result<(), TooLarge> {
-    *references += more;
-    if *references > MAX_REFERENCES { Err(TooLarge) } else { Ok(()) }
-}
-
-/// Makes nodes of a rule's selections.
-struct Parts<'a> {
-    needs: Needs,
+/// Makes nodes of a rule.
+struct Maker<'a> {
+    needs: &'a Needs,
     fields: &'a mut Fields,
+    graph: &'a mut Graph,
 }
 
-impl Parts<'_> {
-    fn selection(&mut self, detection: &CompiledDetection) -> Node {
-        match detection {
-            CompiledDetection::AllOf(items) => Node::All(items.iter().map(|i| self.item(i)).collect()),
-            CompiledDetection::And(parts) => Node::All(parts.iter().map(|p| self.selection(p)).collect()),
-            CompiledDetection::AnyOf(parts) => Node::Any(parts.iter().map(|p| self.selection(p)).collect()),
-            CompiledDetection::Keywords(matcher) => Node::Keyword(self.fields.keyword(matcher)),
-            // Rules with these run on rsigma's evaluator, see `looks_into_arrays`.
-            CompiledDetection::ArrayMatch { .. } | CompiledDetection::Conditional { .. } => Node::Fixed(false),
-        }
-    }
-
-    fn item(&mut self, item: &CompiledDetectionItem) -> Node {
-        match (&item.field, item.exists) {
-            (Some(field), Some(there)) => Node::Exists(self.fields.number(field), there),
-            (None, Some(there)) => Node::Fixed(!there),
-            (None, None) => Node::Keyword(self.fields.keyword(&item.matcher)),
-            (Some(field), None) => {
-                let test = Node::Test(self.fields.test(field, &item.matcher));
-                match self.needs.known(field, &Quick::new(&item.matcher)) {
-                    Some(verdict) => Node::Known(verdict, Box::new(test)),
-                    None => test,
-                }
+impl Maker<'_> {
+    fn condition(&mut self, expr: &ConditionExpr, names: &[String], selections: &[Both]) -> Both {
+        match expr {
+            ConditionExpr::And(parts) | ConditionExpr::Or(parts) => {
+                let all = matches!(expr, ConditionExpr::And(_));
+                let parts: Vec<_> = parts.iter().map(|p| self.condition(p, names, selections)).collect();
+                self.joined(&parts, all)
             }
-        }
-    }
-}
-
-impl Node {
-    fn each_reference(&self, see: &mut impl FnMut(usize)) {
-        match self {
-            Self::Selection(number) => see(*number),
-            Self::All(parts) | Self::Any(parts) | Self::AtLeast(_, parts) => {
-                for part in parts {
-                    part.each_reference(see);
-                }
+            ConditionExpr::Not(inner) => {
+                let Both { found, whole } = self.condition(inner, names, selections);
+                Both { found: self.graph.not(found, self.fields), whole: self.graph.not(whole, self.fields) }
             }
-            Self::Not(inner) | Self::Known(_, inner) => inner.each_reference(see),
-            Self::Fixed(_) | Self::Test(_) | Self::Exists(..) | Self::Keyword(_) => {}
-        }
-    }
-
-    /// Puts selections that are used once where they are used.
-    fn inline(&mut self, uses: &[usize], selections: &mut [Self]) {
-        match self {
-            Self::Selection(number) if uses[*number] == 1 => {
-                *self = std::mem::replace(&mut selections[*number], Self::Fixed(false));
-            }
-            Self::All(parts) | Self::Any(parts) | Self::AtLeast(_, parts) => {
-                for part in parts {
-                    part.inline(uses, selections);
-                }
-            }
-            Self::Not(inner) | Self::Known(_, inner) => inner.inline(uses, selections),
-            Self::Selection(_) | Self::Fixed(_) | Self::Test(_) | Self::Exists(..) | Self::Keyword(_) => {}
-        }
-    }
-
-    /// The same, flat, and what costs little first. None of it changes a verdict: nodes have no effects.
-    fn simplified(self, fields: &Fields) -> Self {
-        match self {
-            Self::All(parts) => Self::joined(parts, fields, true),
-            Self::Any(parts) => Self::joined(parts, fields, false),
-            Self::Not(inner) => match inner.simplified(fields) {
-                Self::Fixed(verdict) => Self::Fixed(!verdict),
-                Self::Not(inner) => *inner,
-                Self::Exists(field, there) => Self::Exists(field, !there),
-                other => Self::Not(Box::new(other)),
+            ConditionExpr::Identifier(name) => match names.binary_search(name) {
+                Ok(number) => selections[number],
+                Err(_) => Both::same(self.graph.fixed(false, self.fields)),
             },
-            Self::AtLeast(least, parts) => {
-                Self::AtLeast(least, parts.into_iter().map(|p| p.simplified(fields)).collect())
+            ConditionExpr::Selector { quantifier, pattern } => {
+                let chosen = selections.iter().zip(names).filter(|(_, n)| pattern.matches_detection_name(n));
+                let chosen: Vec<Both> = chosen.map(|(selection, _)| *selection).collect();
+                match quantifier {
+                    Quantifier::Any => self.joined(&chosen, false),
+                    Quantifier::All => self.joined(&chosen, true),
+                    Quantifier::Count(least) => {
+                        let least = usize::try_from(*least).unwrap_or(usize::MAX);
+                        let (found, whole) = ways(&chosen);
+                        let mut make = |parts: &[Id]| self.graph.at_least(least, parts, self.fields);
+                        Both { found: make(&found), whole: make(&whole) }
+                    }
+                }
             }
-            other => other,
         }
     }
 
-    fn joined(parts: Vec<Self>, fields: &Fields, all: bool) -> Self {
-        let mut flat = Vec::with_capacity(parts.len());
-        for part in parts {
-            match (part.simplified(fields), all) {
-                (Self::All(inner), true) | (Self::Any(inner), false) => flat.extend(inner),
-                (Self::Fixed(verdict), _) if verdict == all => {}
-                (Self::Fixed(verdict), _) => return Self::Fixed(verdict),
-                (other, _) => flat.push(other),
-            }
+    fn joined(&mut self, parts: &[Both], all: bool) -> Both {
+        let (found, whole) = ways(parts);
+        if found == whole {
+            return Both::same(self.graph.joined(&found, all, self.fields));
         }
-        flat.sort_by_key(|p| p.cost(fields));
-        match flat.len() {
-            0 => Self::Fixed(all),
-            1 => flat.remove(0),
-            _ if all => Self::All(flat),
-            _ => Self::Any(flat),
+        Both { found: self.graph.joined(&found, all, self.fields), whole: self.graph.joined(&whole, all, self.fields) }
+    }
+
+    fn selection(&mut self, part: Part) -> Both {
+        match part {
+            Part::Items(items) => {
+                let parts: Vec<_> = items.into_iter().map(|i| self.item(i)).collect();
+                self.joined(&parts, true)
+            }
+            Part::All(parts) => {
+                let parts: Vec<_> = parts.into_iter().map(|p| self.selection(p)).collect();
+                self.joined(&parts, true)
+            }
+            Part::Any(parts) => {
+                let parts: Vec<_> = parts.into_iter().map(|p| self.selection(p)).collect();
+                self.joined(&parts, false)
+            }
+            Part::Keywords(matcher) => {
+                let keyword = self.fields.keyword(&matcher);
+                self.leaf(Kind::Keyword(number(keyword)))
+            }
+            Part::Members(detection) => Both::same(self.graph.members(Members::new(*detection))),
         }
     }
 
-    /// What a verdict costs, in about nanoseconds for a usual record.
-    fn cost(&self, fields: &Fields) -> u32 {
-        match self {
-            Self::Fixed(_) | Self::Known(..) => 0,
-            Self::Exists(..) => 1,
-            Self::Test(number) => fields.cost(*number),
-            Self::Selection(_) => 50,
-            Self::Keyword(_) => 1_000,
-            // What rules leave out is rare, so it seldom decides.
-            Self::Not(inner) => inner.cost(fields).saturating_add(10),
-            Self::All(parts) | Self::Any(parts) | Self::AtLeast(_, parts) => {
-                parts.iter().map(|p| p.cost(fields)).fold(1, u32::saturating_add)
+    fn item(&mut self, Item { field, exists, matcher }: Item) -> Both {
+        match (field, exists) {
+            (Some(field), Some(there)) => {
+                let field = self.fields.number(&field);
+                self.leaf(Kind::Exists(number(field), there))
+            }
+            (None, Some(there)) => self.leaf(Kind::Fixed(!there)),
+            (None, None) => {
+                let keyword = self.fields.keyword(&matcher.complete());
+                self.leaf(Kind::Keyword(number(keyword)))
+            }
+            (Some(field), None) => {
+                let known = self.needs.known(&field, &matcher);
+                let test = self.fields.test(&field, matcher);
+                let Both { found, whole } = self.leaf(Kind::Test(number(test)));
+                let found = known.map_or(found, |verdict| self.graph.fixed(verdict, self.fields));
+                Both { found, whole }
             }
         }
+    }
+
+    fn leaf(&mut self, kind: Kind) -> Both {
+        Both::same(self.graph.leaf(kind, self.fields))
     }
 }
 
-/// One rule against one record.
-struct Run<'a, 'r> {
-    selections: &'a [Node],
-    record: &'a Lookup<'r>,
-    found: bool,
+fn number(number: usize) -> u32 {
+    // Memory ends long before.
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-impl Run<'_, '_> {
-    fn holds(&self, node: &Node) -> bool {
-        match node {
-            Node::All(parts) => parts.iter().all(|p| self.holds(p)),
-            Node::Any(parts) => parts.iter().any(|p| self.holds(p)),
-            Node::Not(inner) => !self.holds(inner),
-            Node::Selection(number) => self.holds(&self.selections[*number]),
-            Node::AtLeast(least, parts) => self.at_least(*least, parts),
-            Node::Fixed(verdict) => *verdict,
-            Node::Test(number) => self.record.test(*number),
-            Node::Exists(field, there) => self.record.is_there(*field) == *there,
-            Node::Keyword(number) => self.record.keyword(*number),
-            Node::Known(verdict, _) if self.found => *verdict,
-            Node::Known(_, inner) => self.holds(inner),
-        }
-    }
-
-    fn at_least(&self, least: usize, parts: &[Node]) -> bool {
-        let mut missing = least;
-        for (position, part) in parts.iter().enumerate() {
-            if missing == 0 || missing > parts.len() - position {
-                break;
-            }
-            missing -= usize::from(self.holds(part));
-        }
-        missing == 0
-    }
+fn ways(parts: &[Both]) -> (Vec<Id>, Vec<Id>) {
+    parts.iter().map(|both| (both.found, both.whole)).unzip()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn matches(program: &(Program, Fields), record: &str) -> bool {
+    fn matches(program: &(Program, Fields, Graph), record: &str) -> bool {
         let record = sonic_rs::from_str(record).unwrap();
-        program.0.matches(&program.1.of(&record), false)
+        program.0.matches(&program.2, &program.1.of(&record), false)
     }
 
-    fn made(yaml: &str) -> Result<(Program, Fields), TooLarge> {
+    fn made(yaml: &str) -> Result<(Program, Fields, Graph), TooLarge> {
         let collection = rsigma_parser::parse_sigma_yaml(yaml).unwrap();
         assert!(collection.errors.is_empty(), "{:?}", collection.errors);
-        let mut fields = Fields::default();
-        Ok((Program::new(&rsigma_eval::compile_rule(&collection.rules[0]).unwrap(), &mut fields)?, fields))
+        let (mut fields, mut graph) = (Fields::default(), Graph::default());
+        let compiled = crate::rules::compiled::compile(&collection.rules[0]).unwrap();
+        let needs = Needs::of(&compiled);
+        Ok((Program::new(compiled, &needs, &mut fields, &mut graph)?, fields, graph))
     }
 
-    fn program(detection: &str) -> (Program, Fields) {
+    fn program(detection: &str) -> (Program, Fields, Graph) {
         let yaml = format!("title: t\nlogsource:\n  product: aws\ndetection:\n{detection}\n");
         made(&yaml).unwrap()
     }
@@ -395,12 +334,14 @@ mod tests {
     }
 
     #[test]
-    fn array_member_rules_run_on_the_structured_record() {
+    fn members_of_arrays_are_matched_one_by_one() {
         let yaml = "title: t\nsigma-version: 3\nlogsource:\n  product: aws\ndetection:\n  s:\n    items[any]:\n      a: x\n      b: y\n  condition: s\n";
         let program = made(yaml).unwrap();
-        assert!(matches!(program.0, Program::Plain(_)));
         assert!(matches(&program, r#"{"items":[{"a":"x","b":"y"}]}"#));
         assert!(!matches(&program, r#"{"items":[{"a":"x"},{"b":"y"}]}"#));
+        let program = made(&yaml.replace("  condition: s", "  t:\n    c: z\n  condition: s and not t")).unwrap();
+        assert!(matches(&program, r#"{"items":[{"a":"x","b":"y"}],"c":"w"}"#));
+        assert!(!matches(&program, r#"{"items":[{"a":"x","b":"y"}],"c":"Z"}"#));
     }
 
     #[test]

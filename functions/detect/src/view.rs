@@ -79,29 +79,16 @@ impl FieldPath {
         found
     }
 
-    /// Looks the field up in a record whose own members are read already.
-    pub(crate) fn find_in<'a>(&self, members: &[(&'a str, &'a Value)], record: &'a Value) -> Found<'a> {
-        let Some((Step::Key { name, rest: flat }, rest)) = self.steps.split_first() else { return self.find(record) };
-        if !record.is_object() {
-            return self.find(record);
-        }
-        let mut first = None;
-        let mut found = Found::Absent;
-        for (key, value) in members {
-            if *key == &**name && first.is_none() {
-                first = Some(*value);
-                if flat.is_none() {
-                    break;
-                }
-            } else if flat.as_deref().is_some_and(|flat| *key == flat) {
-                found.push(value);
-                return found;
+    /// The keys from the outermost on, each with all that is left from there on if it is not the last. `None` when a
+    /// position in an array is among them.
+    pub(crate) fn keys(&self) -> Option<Vec<(&str, Option<&str>)>> {
+        fn key(step: &Step) -> Option<(&str, Option<&str>)> {
+            match step {
+                Step::Key { name, rest } => Some((name, rest.as_deref())),
+                Step::Index(_) => None,
             }
         }
-        if let Some(value) = first {
-            walk(value, rest, MAX_DEPTH - 1, &mut found);
-        }
-        found
+        self.steps.iter().map(key).collect()
     }
 }
 

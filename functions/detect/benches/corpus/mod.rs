@@ -32,24 +32,31 @@ pub(crate) struct Named {
     pub(crate) rules: RuleSet,
 }
 
-/// The sets that figures are wanted for.
-pub(crate) fn rule_sets() -> Vec<Named> {
-    let load = |name, default_rules, dirs: Vec<PathBuf>| {
-        #[allow(clippy::needless_update)] // Whatever else can be loaded is left out.
-        let options = LoadOptions { default_rules, dirs, ..LoadOptions::default() };
-        let (rules, report) = RuleSet::load(&options).expect("rules");
-        assert!(report.refused.is_empty(), "{:?}", report.refused);
-        Named { name, rules }
-    };
-    let mut sets = vec![load("ours", true, Vec::new())];
+/// Names of the sets that figures are wanted for, and what is in them.
+pub(crate) fn options() -> Vec<(&'static str, LoadOptions)> {
+    #[allow(clippy::needless_update)] // Whatever else can be loaded is left out.
+    let options = |default_rules, dirs: Vec<PathBuf>| LoadOptions { default_rules, dirs, ..LoadOptions::default() };
+    let mut sets = vec![("ours", options(true, Vec::new()))];
     if let Some(data) = shared_data() {
         let (sigmahq, suzaku) = (data.join("sigma/sigmahq/aws"), data.join("sigma/suzaku-aws"));
-        sets.push(load("sigmahq", false, vec![sigmahq.clone()]));
-        sets.push(load("suzaku", false, vec![suzaku.clone()]));
-        sets.push(load("ours+suzaku", true, vec![suzaku.clone()]));
-        sets.push(load("all", true, vec![sigmahq, suzaku]));
+        sets.push(("sigmahq", options(false, vec![sigmahq.clone()])));
+        sets.push(("suzaku", options(false, vec![suzaku.clone()])));
+        sets.push(("ours+suzaku", options(true, vec![suzaku.clone()])));
+        sets.push(("all", options(true, vec![sigmahq, suzaku])));
     }
     sets
+}
+
+/// Loads a set.
+pub(crate) fn load(options: &LoadOptions) -> RuleSet {
+    let (rules, report) = RuleSet::load(options).expect("rules");
+    assert!(report.refused.is_empty(), "{:?}", report.refused);
+    rules
+}
+
+/// The sets that figures are wanted for.
+pub(crate) fn rule_sets() -> Vec<Named> {
+    options().into_iter().map(|(name, options)| Named { name, rules: load(&options) }).collect()
 }
 
 /// The real events' texts without id and time.

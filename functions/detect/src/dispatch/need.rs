@@ -6,12 +6,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use rsigma_eval::{CompiledDetection, CompiledMatcher, CompiledRule, matcher::GroupMode};
+use rsigma_eval::{CompiledMatcher, matcher::GroupMode};
 use rsigma_parser::{ConditionExpr, Quantifier};
 use sonic_rs::Value;
 
 use crate::{
     program::quick::{Quick, Text},
+    rules::compiled::{Compiled, Part},
     view::{Objects, RecordView},
 };
 
@@ -26,9 +27,14 @@ pub(crate) struct Needs {
 }
 
 impl Needs {
-    pub(crate) fn of(rule: &CompiledRule) -> Self {
+    pub(crate) fn of(rule: &Compiled) -> Self {
         let need = |field| Extract { field, detections: &rule.detections }.rule(rule);
         Self { name: need("eventName"), source: need("eventSource") }
+    }
+
+    /// Whether a rule must be tried for every record.
+    pub(crate) fn is_met_by_all(&self) -> bool {
+        self.name == Need::Anything && self.source == Need::Anything
     }
 
     /// The sources that a rule found by its names is found by too.
@@ -120,11 +126,11 @@ impl Need {
 /// Finds the constraint that a rule puts on one field.
 struct Extract<'a> {
     field: &'a str,
-    detections: &'a HashMap<String, CompiledDetection>,
+    detections: &'a HashMap<String, Part>,
 }
 
 impl Extract<'_> {
-    fn rule(&self, rule: &CompiledRule) -> Need {
+    fn rule(&self, rule: &Compiled) -> Need {
         rule.conditions.iter().fold(Need::never(), |need, c| need.or(self.condition(c)))
     }
 
@@ -148,33 +154,63 @@ impl Extract<'_> {
         }
     }
 
-    fn selection(&self, detection: &CompiledDetection) -> Need {
-        match detection {
-            CompiledDetection::AllOf(items) => items
+    fn selection(&self, part: &Part) -> Need {
+        match part {
+            Part::Items(items) => items
                 .iter()
                 .filter(|i| i.field.as_deref() == Some(self.field) && i.exists.is_none())
                 .fold(Need::Anything, |n, i| n.and(matcher_need(&i.matcher))),
-            CompiledDetection::And(parts) => parts.iter().fold(Need::Anything, |n, p| n.and(self.selection(p))),
-            CompiledDetection::AnyOf(parts) => parts.iter().fold(Need::never(), |n, p| n.or(self.selection(p))),
-            CompiledDetection::Keywords(_)
-            | CompiledDetection::ArrayMatch { .. }
-            | CompiledDetection::Conditional { .. } => Need::Anything,
+            Part::All(parts) => parts.iter().fold(Need::Anything, |n, p| n.and(self.selection(p))),
+            Part::Any(parts) => parts.iter().fold(Need::never(), |n, p| n.or(self.selection(p))),
+            Part::Keywords(_) | Part::Members(_) => Need::Anything,
         }
     }
 }
 
-fn matcher_need(matcher: &CompiledMatcher) -> Need {
+fn matcher_need(matcher: &Quick) -> Need {
+    match matcher {
+        Quick::Exact(value) => Need::exact(value),
+        Quick::OneOf(values) => {
+            Need::OneOf { exact: values.iter().map(|v| v.to_lowercase()).collect(), prefixes: BTreeSet::new() }
+        }
+        Quick::Starts(value) => Need::prefix(value),
+        Quick::Glob(glob) => Need::prefix(&glob.start),
+        Quick::Regex(pattern) => literal_prefix(&pattern.text).map_or(Need::Anything, |p| Need::prefix(&p)),
+        Quick::Any(parts) => any_need(parts),
+        Quick::All(parts) => parts.iter().fold(Need::Anything, |n, p| n.and(matcher_need(p))),
+        Quick::Other(matcher) => other_need(matcher),
+        Quick::Ends(_) | Quick::Contains(_) | Quick::Among(_) | Quick::Not(_) => Need::Anything,
+    }
+}
+
+fn any_need(parts: &[Quick]) -> Need {
+    let (mut exact, mut prefixes) = (BTreeSet::new(), BTreeSet::new());
+    for part in parts {
+        match part {
+            Quick::Exact(value) => drop(exact.insert(value.to_lowercase())),
+            other => match matcher_need(other) {
+                Need::Anything => return Need::Anything,
+                Need::OneOf { exact: more, prefixes: more_prefixes } => {
+                    exact.extend(more);
+                    prefixes.extend(more_prefixes);
+                }
+            },
+        }
+    }
+    Need::OneOf { exact, prefixes }
+}
+
+fn other_need(matcher: &CompiledMatcher) -> Need {
     match matcher {
         CompiledMatcher::Exact { value, .. } => Need::exact(value),
         CompiledMatcher::StartsWith { value, .. } => Need::prefix(value),
-        CompiledMatcher::Regex(regex) => literal_prefix(regex.as_str()).map_or(Need::Anything, |p| Need::prefix(&p)),
         CompiledMatcher::AnyOf(parts)
         | CompiledMatcher::CaseInsensitiveGroup { children: parts, mode: GroupMode::Any } => {
-            parts.iter().fold(Need::never(), |n, p| n.or(matcher_need(p)))
+            parts.iter().fold(Need::never(), |n, p| n.or(other_need(p)))
         }
         CompiledMatcher::AllOf(parts)
         | CompiledMatcher::CaseInsensitiveGroup { children: parts, mode: GroupMode::All } => {
-            parts.iter().fold(Need::Anything, |n, p| n.and(matcher_need(p)))
+            parts.iter().fold(Need::Anything, |n, p| n.and(other_need(p)))
         }
         _ => Need::Anything,
     }
@@ -203,7 +239,7 @@ mod tests {
 
     fn needs(detection: &str) -> Needs {
         let yaml = format!("title: t\nlogsource:\n  product: aws\ndetection:\n{detection}\n");
-        Needs::of(&rsigma_eval::compile_rule(&rsigma_parser::parse_sigma_yaml(&yaml).unwrap().rules[0]).unwrap())
+        Needs::of(&crate::rules::compiled::compile(&rsigma_parser::parse_sigma_yaml(&yaml).unwrap().rules[0]).unwrap())
     }
 
     fn exact(value: &str) -> CompiledMatcher {

@@ -1,18 +1,27 @@
 //! Matchers over ASCII text, without allocating and without folding its case more than once.
 //!
-//! In: one of rsigma's compiled matchers. Out: the same verdicts as rsigma gives for ASCII text, for which folding
-//! ASCII case is all of Unicode's case folding. Rules' values are stored in lower case by rsigma.
+//! In: a field's values as a rule writes them, or one of rsigma's compiled matchers. Out: the same verdicts as rsigma
+//! gives for ASCII text, for which folding ASCII case is all of Unicode's case folding. Rules' values are stored in
+//! lower case as rsigma does. What is costly to make (regular expressions, and rsigma's own matcher for what is no ASCII
+//! text) is made when the first record asks for it: loading rules must be cheap, and most are never asked.
 
-use std::{borrow::Cow, cell::OnceCell, collections::HashSet};
+use std::{borrow::Cow, cell::OnceCell, collections::HashSet, fmt::Write as _};
 
 use memchr::memmem::Finder;
-use regex::Regex;
 use rsigma_eval::{CompiledMatcher, EventValue, matcher::GroupMode};
+
+mod patterns;
+mod values;
+
+use patterns::{Among, Glob, Pattern};
+pub(crate) use values::pattern;
 
 use crate::view::RecordView;
 
 /// Values from which a list of exact ones is a set.
 const MANY: usize = 8;
+/// Values from which a list of contained ones is looked for in one go.
+const SEVERAL: usize = 3;
 
 /// ASCII text, and the same in lower case once somebody asked.
 #[derive(Debug)]
@@ -41,15 +50,17 @@ impl<'a> Text<'a> {
 }
 
 /// A matcher over ASCII text.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Quick {
     Exact(Box<str>),
     OneOf(HashSet<Box<str>>),
     Starts(Box<str>),
     Ends(Box<str>),
     Contains(Box<Finder<'static>>),
+    /// Any of several contained texts.
+    Among(Box<Among>),
     Glob(Box<Glob>),
-    Regex(Box<Regex>),
+    Regex(Box<Pattern>),
     Not(Box<Self>),
     Any(Box<[Self]>),
     All(Box<[Self]>),
@@ -58,6 +69,90 @@ pub(crate) enum Quick {
 }
 
 impl Quick {
+    /// Whether something is there.
+    pub(crate) fn exists(there: bool) -> Self {
+        Self::Other(Box::new(CompiledMatcher::Exists(there)))
+    }
+
+    fn regex(pattern: Pattern) -> Self {
+        match Glob::of(&pattern) {
+            Some(glob) => Self::Glob(Box::new(glob)),
+            None => Self::Regex(Box::new(pattern)),
+        }
+    }
+
+    /// rsigma's matcher with the same verdicts, which knows other things than ASCII text too.
+    pub(crate) fn complete(&self) -> CompiledMatcher {
+        let several = |parts: &[Self]| parts.iter().map(Self::complete).collect();
+        let lower = |needle: &[u8]| String::from_utf8_lossy(needle).into_owned();
+        let case_insensitive = true;
+        match self {
+            Self::Exact(value) => CompiledMatcher::Exact { value: value.to_string(), case_insensitive },
+            Self::OneOf(values) => CompiledMatcher::AnyOf(
+                values.iter().map(|v| CompiledMatcher::Exact { value: v.to_string(), case_insensitive }).collect(),
+            ),
+            Self::Starts(value) => CompiledMatcher::StartsWith { value: value.to_string(), case_insensitive },
+            Self::Ends(value) => CompiledMatcher::EndsWith { value: value.to_string(), case_insensitive },
+            Self::Contains(finder) => CompiledMatcher::Contains { value: lower(finder.needle()), case_insensitive },
+            Self::Among(among) => CompiledMatcher::AnyOf(
+                among
+                    .values
+                    .iter()
+                    .map(|v| CompiledMatcher::Contains { value: v.to_string(), case_insensitive })
+                    .collect(),
+            ),
+            Self::Glob(glob) => glob.pattern.complete(),
+            Self::Regex(pattern) => pattern.complete(),
+            Self::Not(inner) => CompiledMatcher::Not(Box::new(inner.complete())),
+            Self::Any(parts) => CompiledMatcher::AnyOf(several(parts)),
+            Self::All(parts) => CompiledMatcher::AllOf(several(parts)),
+            Self::Other(matcher) => (**matcher).clone(),
+        }
+    }
+
+    /// The verdict on a field that is absent or null.
+    pub(crate) fn on_nothing(&self) -> bool {
+        match self {
+            Self::Not(inner) => !inner.on_nothing(),
+            Self::Any(parts) => parts.iter().any(Self::on_nothing),
+            Self::All(parts) => parts.iter().all(Self::on_nothing),
+            Self::Other(matcher) => matches_nothing(matcher),
+            _ => false,
+        }
+    }
+
+    /// Writes a text that is the same for matchers that are the same, and for no others.
+    pub(crate) fn describe(&self, text: &mut String) {
+        let mut leaf = |kind: char, value: &str| {
+            // Writing to memory cannot fail. The length tells where a value ends.
+            let _ = write!(text, "{kind}{}:{value}", value.len());
+        };
+        let (kind, parts): (char, &[Self]) = match self {
+            Self::Exact(value) => return leaf('=', value),
+            Self::Starts(value) => return leaf('^', value),
+            Self::Ends(value) => return leaf('$', value),
+            Self::Contains(finder) => return leaf('~', &String::from_utf8_lossy(finder.needle())),
+            Self::Among(among) => return among.values.iter().for_each(|value| leaf('%', value)),
+            Self::Glob(glob) => return leaf('/', &glob.pattern.text),
+            Self::Regex(pattern) => return leaf('/', &pattern.text),
+            Self::OneOf(values) => {
+                let mut sorted: Vec<&str> = values.iter().map(|v| &**v).collect();
+                sorted.sort_unstable();
+                return sorted.into_iter().for_each(|value| leaf('|', value));
+            }
+            Self::Other(matcher) => return describe(matcher, text),
+            Self::Not(inner) => ('!', std::slice::from_ref(inner)),
+            Self::Any(parts) => ('o', parts),
+            Self::All(parts) => ('a', parts),
+        };
+        text.push(kind);
+        text.push('(');
+        for part in parts {
+            part.describe(text);
+        }
+        text.push(')');
+    }
+
     pub(crate) fn new(matcher: &CompiledMatcher) -> Self {
         match matcher {
             CompiledMatcher::Exact { value, case_insensitive: true } => Self::Exact(value.as_str().into()),
@@ -66,13 +161,12 @@ impl Quick {
             CompiledMatcher::Contains { value, case_insensitive: true } => {
                 Self::Contains(Box::new(Finder::new(value).into_owned()))
             }
-            CompiledMatcher::Regex(regex) => match Glob::of(regex) {
-                Some(glob) => Self::Glob(Box::new(glob)),
-                None => Self::Regex(Box::new(regex.clone())),
-            },
+            CompiledMatcher::Regex(regex) => Self::regex(Pattern::made(regex)),
             CompiledMatcher::Not(inner) => Self::Not(Box::new(Self::new(inner))),
             CompiledMatcher::AnyOf(parts)
-            | CompiledMatcher::CaseInsensitiveGroup { children: parts, mode: GroupMode::Any } => Self::any(parts),
+            | CompiledMatcher::CaseInsensitiveGroup { children: parts, mode: GroupMode::Any } => {
+                Self::any(parts.iter().map(Self::new).collect())
+            }
             CompiledMatcher::AllOf(parts)
             | CompiledMatcher::CaseInsensitiveGroup { children: parts, mode: GroupMode::All } => {
                 Self::All(Self::sorted(parts.iter().map(Self::new).collect()))
@@ -81,14 +175,25 @@ impl Quick {
         }
     }
 
-    fn any(parts: &[CompiledMatcher]) -> Self {
-        let (exact, mut rest): (Vec<_>, Vec<_>) =
-            parts.iter().map(Self::new).partition(|p| matches!(p, Self::Exact(_)));
+    fn any(parts: Vec<Self>) -> Self {
+        let (mut exact, mut contained, mut rest) = (Vec::new(), Vec::new(), Vec::new());
+        for part in parts {
+            match part {
+                Self::Exact(value) => exact.push(value),
+                Self::Contains(finder) => contained.push(finder),
+                other => rest.push(other),
+            }
+        }
         if exact.len() < MANY {
-            rest.extend(exact);
+            rest.extend(exact.into_iter().map(Self::Exact));
         } else {
-            let values = exact.into_iter().filter_map(|p| if let Self::Exact(value) = p { Some(value) } else { None });
-            rest.push(Self::OneOf(values.collect()));
+            rest.push(Self::OneOf(exact.into_iter().collect()));
+        }
+        if contained.len() < SEVERAL {
+            rest.extend(contained.into_iter().map(Self::Contains));
+        } else {
+            let values = contained.iter().map(|f| String::from_utf8_lossy(f.needle()).into());
+            rest.push(Self::Among(Box::new(Among::new(values))));
         }
         if rest.len() == 1
             && let Some(only) = rest.pop()
@@ -109,6 +214,7 @@ impl Quick {
         match self {
             Self::Exact(_) | Self::Starts(_) | Self::Ends(_) => 2,
             Self::OneOf(_) | Self::Contains(_) => 30,
+            Self::Among(_) => 50,
             Self::Glob(glob) => 40 * (1 + u32::try_from(glob.between.len()).unwrap_or(u32::MAX / 100)),
             Self::Regex(_) | Self::Other(_) => 100,
             Self::Not(inner) => inner.cost(),
@@ -119,7 +225,7 @@ impl Quick {
     /// Whether it asks for text in lower case.
     pub(crate) fn folds(&self) -> bool {
         match self {
-            Self::OneOf(_) | Self::Contains(_) | Self::Glob(_) | Self::Other(_) => true,
+            Self::OneOf(_) | Self::Contains(_) | Self::Among(_) | Self::Glob(_) | Self::Other(_) => true,
             Self::Exact(_) | Self::Starts(_) | Self::Ends(_) | Self::Regex(_) => false,
             Self::Not(inner) => inner.folds(),
             Self::Any(parts) | Self::All(parts) => parts.iter().any(Self::folds),
@@ -129,10 +235,14 @@ impl Quick {
     /// Whether the verdict is the same for a text in any case.
     pub(crate) fn ignores_case(&self) -> bool {
         match self {
-            Self::Exact(_) | Self::OneOf(_) | Self::Starts(_) | Self::Ends(_) | Self::Contains(_) | Self::Glob(_) => {
-                true
-            }
-            Self::Regex(regex) => regex.as_str().strip_prefix("(?i)").is_some_and(|body| !body.contains("(?")),
+            Self::Exact(_)
+            | Self::OneOf(_)
+            | Self::Starts(_)
+            | Self::Ends(_)
+            | Self::Contains(_)
+            | Self::Among(_)
+            | Self::Glob(_) => true,
+            Self::Regex(pattern) => pattern.text.strip_prefix("(?i)").is_some_and(|body| !body.contains("(?")),
             Self::Not(inner) => inner.ignores_case(),
             Self::Any(parts) | Self::All(parts) => parts.iter().all(Self::ignores_case),
             Self::Other(matcher) => {
@@ -167,8 +277,9 @@ impl Quick {
             Self::Contains(finder) => {
                 finder.needle().len() <= bytes.len() && finder.find(text.folded().as_bytes()).is_some()
             }
+            Self::Among(among) => among.matches(text.folded()),
             Self::Glob(glob) => glob.matches(text),
-            Self::Regex(regex) => regex.is_match(&text.plain),
+            Self::Regex(pattern) => pattern.is_match(&text.plain),
             Self::Not(inner) => !inner.matches(text, view),
             Self::Any(parts) => parts.iter().any(|part| part.matches(text, view)),
             Self::All(parts) => parts.iter().all(|part| part.matches(text, view)),
@@ -180,65 +291,6 @@ impl Quick {
                 other => other.matches(&EventValue::Str(text.plain().into()), view),
             },
         }
-    }
-}
-
-/// Text with `*` in it, which rsigma compiles to a regular expression. Each of those would keep an automaton of its
-/// own, built while it runs, which takes more memory and time than looking for the parts one after the other.
-#[derive(Debug)]
-pub(crate) struct Glob {
-    start: Box<str>,
-    between: Box<[Finder<'static>]>,
-    end: Box<str>,
-    /// Decides on texts of several lines, which `*` does not cross.
-    regex: Regex,
-}
-
-impl Glob {
-    /// `None` when the expression is something else.
-    fn of(regex: &Regex) -> Option<Self> {
-        // Letters of other alphabets may fold to ASCII ones.
-        let pattern = Some(regex.as_str()).filter(|p| p.is_ascii())?;
-        let mut rest = pattern.strip_prefix("(?i)^")?.strip_suffix('$')?;
-        let mut parts = vec![String::new()];
-        while let Some(c) = rest.chars().next() {
-            let literal = if let Some(after) = rest.strip_prefix(".*") {
-                rest = after;
-                parts.push(String::new());
-                continue;
-            } else if c == '\\' {
-                rest = &rest[1..];
-                // Escaped letters and digits mean something else than themselves.
-                rest.chars().next().filter(|c| c.is_ascii_punctuation() && !matches!(c, '<' | '>'))?
-            } else {
-                Some(c).filter(|c| !".+*?()|[]{}^$".contains(*c))?
-            };
-            parts.last_mut()?.push(literal);
-            rest = &rest[1..];
-        }
-        if parts.len() < 2 {
-            return None;
-        }
-        let mut parts: Vec<_> = parts.iter().map(|p| p.to_ascii_lowercase()).collect();
-        let (end, start) = (parts.pop()?.into(), parts.remove(0).into());
-        let between = parts.iter().filter(|p| !p.is_empty()).map(|p| Finder::new(p).into_owned()).collect();
-        Some(Self { start, between, end, regex: regex.clone() })
-    }
-
-    fn matches(&self, text: &Text<'_>) -> bool {
-        let folded = text.folded();
-        if folded.contains('\n') {
-            return self.regex.is_match(text.plain());
-        }
-        let inner = folded.strip_prefix(&*self.start).and_then(|rest| rest.strip_suffix(&*self.end));
-        let Some(mut rest) = inner.map(str::as_bytes) else { return false };
-        self.between.iter().all(|part| {
-            let found = part.find(rest);
-            found.is_some_and(|at| {
-                rest = &rest[at + part.needle().len()..];
-                true
-            })
-        })
     }
 }
 
@@ -254,11 +306,38 @@ pub(crate) fn matches_nothing(matcher: &CompiledMatcher) -> bool {
     }
 }
 
+/// A text that is the same for matchers that are the same.
+pub(crate) fn describe(matcher: &CompiledMatcher, text: &mut String) {
+    let mut group = |name: &str, parts: &[CompiledMatcher]| {
+        text.push_str(name);
+        for part in parts {
+            describe(part, text);
+            text.push(',');
+        }
+        text.push(')');
+    };
+    // Writing to memory cannot fail.
+    let _ = match matcher {
+        CompiledMatcher::AnyOf(parts) => return group("any(", parts),
+        CompiledMatcher::AllOf(parts) => return group("all(", parts),
+        CompiledMatcher::CaseInsensitiveGroup { children, mode } => {
+            return group(&format!("group {mode:?}("), children);
+        }
+        CompiledMatcher::Not(inner) => return group("not(", std::slice::from_ref(inner)),
+        // Its own text would be that of the whole automaton.
+        CompiledMatcher::AhoCorasickSet { needles, case_insensitive, .. } => {
+            write!(text, "set {case_insensitive} {needles:?}")
+        }
+        other => write!(text, "{other:?}"),
+    };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::view::Objects;
     use proptest::prelude::*;
+    use regex::Regex;
     use sonic_rs::Value;
 
     #[test]
@@ -280,7 +359,7 @@ mod tests {
             (r"(?i)^a|b.*$", false),
         ] {
             let Ok(regex) = Regex::new(pattern) else { continue };
-            assert_eq!(Glob::of(&regex).is_some(), taken, "{pattern}");
+            assert_eq!(Glob::of(&Pattern::made(&regex)).is_some(), taken, "{pattern}");
         }
     }
 
@@ -292,7 +371,7 @@ mod tests {
         ) {
             let pattern: Vec<_> = parts.iter().map(|p| regex::escape(p)).collect();
             let regex = Regex::new(&format!("(?i)^{}$", pattern.join(".*"))).unwrap();
-            let glob = Glob::of(&regex).unwrap();
+            let glob = Glob::of(&Pattern::made(&regex)).unwrap();
             prop_assert_eq!(glob.matches(&Text::new(text.as_str().into())), regex.is_match(&text), "{:?} on {:?}", regex, text);
         }
 
@@ -318,6 +397,8 @@ mod tests {
                 let plain = matcher.matches(&EventValue::Str(text.as_str().into()), &view);
                 let quick = Quick::new(&matcher);
                 prop_assert_eq!(quick.matches(&Text::new(text.as_str().into()), &view), plain, "{:?} on {:?}", matcher, text);
+                let complete = quick.complete().matches(&EventValue::Str(text.as_str().into()), &view);
+                prop_assert_eq!(complete, plain, "{:?} on {:?}", matcher, text);
                 if quick.ignores_case() {
                     let other = text.to_ascii_lowercase();
                     prop_assert_eq!(quick.matches(&Text::new(other.as_str().into()), &view), plain, "{:?} on {:?}", matcher, other);

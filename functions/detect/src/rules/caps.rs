@@ -3,7 +3,13 @@
 //! In: a file's text, or a parsed rule. Out: why it is refused, if it is.
 
 use regex::RegexBuilder;
+use regex_syntax::{
+    hir::{Class, ClassUnicodeRange, Hir, HirKind, Repetition},
+    utf8::Utf8Sequences,
+};
 use rsigma_parser::{Detection, DetectionItem, Modifier, SigmaRule, SigmaValue};
+
+use crate::program::quick::pattern;
 
 /// Largest rule file in bytes; the largest public pack in one file stays below a third of it.
 pub(crate) const MAX_FILE_BYTES: usize = 1024 * 1024;
@@ -15,6 +21,8 @@ const MAX_ALIASES: usize = 16;
 const MAX_PATTERN_BYTES: usize = 4_096;
 /// Largest compiled regular expression in bytes.
 const MAX_REGEX_BYTES: usize = 1024 * 1024;
+/// States below which an expression surely stays below [`MAX_REGEX_BYTES`]: each takes some tens of bytes.
+const MAX_STATES: usize = 8 * 1024;
 /// Patterns in one rule.
 const MAX_PATTERNS: usize = 1_000;
 
@@ -73,6 +81,7 @@ fn check_detection<'a>(detection: &'a Detection, patterns: &mut usize) -> Result
 
 fn check_item<'a>(item: &'a DetectionItem, patterns: &mut usize) -> Result<(), (&'a DetectionItem, String)> {
     let is_regex = item.field.has_modifier(Modifier::Re);
+    let flags = [Modifier::IgnoreCase, Modifier::Multiline, Modifier::DotAll].map(|m| item.field.has_modifier(m));
     for value in &item.values {
         let SigmaValue::String(text) = value else { continue };
         if !is_regex && !text.contains_wildcards() {
@@ -85,29 +94,44 @@ fn check_item<'a>(item: &'a DetectionItem, patterns: &mut usize) -> Result<(), (
         if text.original.len() > MAX_PATTERN_BYTES {
             return Err((item, format!("a pattern longer than {MAX_PATTERN_BYTES} bytes")));
         }
-        if is_regex && may_be_large(&text.original) {
-            check_regex(&text.original).map_err(|reason| (item, reason))?;
+        if is_regex {
+            check_regex(&pattern(&text.original, flags)).map_err(|reason| (item, reason))?;
         }
     }
     Ok(())
 }
 
-/// Whether an expression is worth building once more, only to see how large it gets. It grows with its classes (one of
-/// Unicode's is some tens of kilobytes) and with every repetition that is written in numbers.
-fn may_be_large(pattern: &str) -> bool {
-    let classes = pattern.bytes().filter(|b| matches!(b, b'\\' | b'[' | b'.')).count().max(1);
-    let times = pattern.split('{').skip(1).fold(1_usize, |product, rest| {
-        let numbers = rest.split('}').next().unwrap_or_default().split(',');
-        product.saturating_mul(numbers.filter_map(|n| n.trim().parse().ok()).max().unwrap_or(1).max(1))
-    });
-    let letters = pattern.len().saturating_mul(times);
-    classes.saturating_mul(times) > 12 || letters > 16 * 1024
-}
-
+/// Refuses an expression that is none, or that is too large. Building it would cost a hundred times as much as reading
+/// it, so that is done only where what was read may be large.
 fn check_regex(pattern: &str) -> Result<(), String> {
+    if regex_syntax::parse(pattern).is_ok_and(|hir| states(&hir) <= MAX_STATES) {
+        return Ok(());
+    }
     match RegexBuilder::new(pattern).size_limit(MAX_REGEX_BYTES).build() {
         Ok(_) => Ok(()),
         Err(error) => Err(format!("invalid regex pattern: {error}")),
+    }
+}
+
+/// A bound on the states that an expression is built of.
+fn states(hir: &Hir) -> usize {
+    let sum = |parts: &[Hir]| parts.iter().map(states).fold(0, usize::saturating_add);
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) | HirKind::Class(Class::Bytes(_)) => 1,
+        HirKind::Literal(literal) => literal.0.len(),
+        HirKind::Class(Class::Unicode(class)) => {
+            let bytes = |range: &ClassUnicodeRange| {
+                Utf8Sequences::new(range.start(), range.end()).map(|s| s.len()).fold(0, usize::saturating_add)
+            };
+            class.ranges().iter().map(bytes).fold(1, usize::saturating_add)
+        }
+        HirKind::Repetition(Repetition { min, max, sub, .. }) => {
+            let times = max.unwrap_or(*min).max(*min).saturating_add(1);
+            states(sub).saturating_add(1).saturating_mul(usize::try_from(times).unwrap_or(usize::MAX))
+        }
+        HirKind::Capture(capture) => states(&capture.sub).saturating_add(2),
+        HirKind::Concat(parts) => sum(parts),
+        HirKind::Alternation(parts) => sum(parts).saturating_add(parts.len()),
     }
 }
 
@@ -122,14 +146,34 @@ mod tests {
     }
 
     #[test]
-    fn only_small_expressions_are_not_measured() {
-        for small in ["^arn:aws:iam::\\d{12}:root$", "(?i)abc", "^[a-z]+$", "a{3}"] {
-            assert!(!may_be_large(small) && check_regex(small).is_ok(), "{small}");
+    fn expressions_that_may_be_large_are_measured() {
+        let states = |pattern: &str| states(&regex_syntax::parse(pattern).unwrap());
+        for small in ["^arn:aws:iam::\\d{12}:root$", "(?i)abc", "^[a-z]+$", "a{3}", "[^{}]*\\s\\w+"] {
+            assert!(states(small) <= MAX_STATES && check_regex(small).is_ok(), "{small}");
         }
-        for large in ["((a{100}){100}){100}", "\\w{1000}", "(\\w{5}){5}", "\\pL{30,}", "((a{200}){200})"] {
-            assert!(may_be_large(large), "{large}");
+        for large in ["((a{100}){100}){100}", "\\w{1000}", "\\pL{30,}", "((a{200}){200})"] {
+            assert!(states(large) > MAX_STATES, "{large}");
         }
-        // What is not measured fits: the widest class as often as it goes unseen.
-        assert!(check_regex(&"\\w".repeat(12)).is_ok() && !may_be_large(&"\\w".repeat(12)));
+        assert!(check_regex("((a{100}){100}){100}").unwrap_err().contains("size"));
+        assert!(check_regex("(").unwrap_err().starts_with("invalid regex pattern"));
+    }
+
+    /// What is not measured fits, the widest of it too.
+    #[test]
+    fn expressions_that_are_not_measured_fit() {
+        for (unit, count) in
+            [("\\w", 4), ("\\pL", 5), ("a", MAX_PATTERN_BYTES), ("(?i)k", 800), ("[^a]", 300), ("(a|b)?", 600)]
+        {
+            let mut most = 1;
+            while most < count && states(&regex_syntax::parse(&unit.repeat(most + 1)).unwrap()) <= MAX_STATES {
+                most += 1;
+            }
+            let widest = unit.repeat(most);
+            let built = RegexBuilder::new(&widest).size_limit(MAX_REGEX_BYTES).build();
+            assert!(built.is_ok(), "{most} times {unit}: {built:?}");
+        }
+        let times = (1..).take_while(|n| states(&regex_syntax::parse(&format!("\\d{{{n}}}")).unwrap()) <= MAX_STATES);
+        let widest = format!("\\d{{{}}}", times.last().unwrap());
+        assert!(RegexBuilder::new(&widest).size_limit(MAX_REGEX_BYTES).build().is_ok(), "{widest}");
     }
 }

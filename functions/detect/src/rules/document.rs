@@ -6,19 +6,20 @@
 
 use std::collections::HashMap;
 
-use rsigma_eval::CompiledRule;
 use rsigma_parser::{
     CorrelationRule, Detections, FilterRule, FilterRuleTarget, LogSource, SigmaCollection, SigmaRule, version,
 };
 
 use super::{
     caps::{check_patterns, too_hostile},
+    compiled::{self, Compiled},
     filter::{Filter, Reference},
     load::Refused,
     locate::{self, Place},
     meta::RuleMeta,
     placeholders::Placeholders,
-    quick,
+    plain::{self, Node},
+    quick, shape, split,
 };
 
 /// Documents in one file.
@@ -27,7 +28,7 @@ const MAX_DOCUMENTS: usize = 5_000;
 /// What a file held.
 #[derive(Debug, Default)]
 pub(super) struct Parsed {
-    pub(super) rules: Vec<(RuleMeta, CompiledRule)>,
+    pub(super) rules: Vec<(RuleMeta, Compiled)>,
     pub(super) correlations: Vec<ParsedCorrelation>,
     pub(super) filters: Vec<Filter>,
     pub(super) refused: Vec<Refused>,
@@ -53,13 +54,24 @@ pub(super) fn parse(file: &str, text: &str, placeholders: &Placeholders) -> Pars
         parsed.refuse(file, Place { line: 1, field: None }, reason);
         return parsed;
     }
-    let documents = if uses_actions(text) { vec![(1, text)] } else { split(text) };
+    let documents = split::documents(text);
     if documents.len() > MAX_DOCUMENTS {
         parsed.refuse(file, Place { line: 1, field: None }, format!("more than {MAX_DOCUMENTS} documents"));
         return parsed;
     }
     for (line, text) in documents {
-        parsed.document(&Document { file, line, text, placeholders });
+        let tree = plain::read(text);
+        parsed.document(&Document { file, line, text, placeholders, ours: false }, tree.as_ref());
+    }
+    parsed
+}
+
+/// Takes a file of our own pack apart, whose documents the build has read and whose expressions tests have checked.
+pub(super) fn ours(file: &str, text: &str, documents: &[shape::Document<'_>], placeholders: &Placeholders) -> Parsed {
+    let mut parsed = Parsed::default();
+    for shape::Document { line, start, end, tree } in documents {
+        let text = text.get(*start..*end).unwrap_or(text);
+        parsed.document(&Document { file, line: *line, text, placeholders, ours: true }, tree.as_ref());
     }
     parsed
 }
@@ -71,6 +83,8 @@ struct Document<'a> {
     line: u32,
     text: &'a str,
     placeholders: &'a Placeholders,
+    /// Whether it is of our own pack.
+    ours: bool,
 }
 
 impl Parsed {
@@ -78,14 +92,19 @@ impl Parsed {
         self.refused.push(Refused { file: file.to_owned(), line: place.line, field: place.field, reason });
     }
 
-    fn document(&mut self, document: &Document<'_>) {
+    /// `tree` is the document where it is plain YAML.
+    fn document(&mut self, document: &Document<'_>, tree: Option<&Node<'_>>) {
         let Document { file, line, text, .. } = *document;
         if !looks_like_sigma(text) {
             self.warnings.push(format!("{file}:{line}: skipped: no Sigma document"));
             return;
         }
-        if let Some(rule) = quick::rule(text) {
+        if let Some(rule) = tree.and_then(quick::rule) {
             return self.rule(document, rule);
+        }
+        let correlation = |rule| ParsedCorrelation { rule, file: file.to_owned(), line, text: text.to_owned() };
+        if let Some(rule) = tree.and_then(quick::correlation) {
+            return self.correlations.push(correlation(rule));
         }
         let mut collection = match rsigma_parser::parse_sigma_yaml(text) {
             Ok(collection) => collection,
@@ -94,7 +113,6 @@ impl Parsed {
             }
         };
         self.sort_errors(document, &mut collection);
-        let correlation = |rule| ParsedCorrelation { rule, file: file.to_owned(), line, text: text.to_owned() };
         self.correlations.extend(collection.correlations.into_iter().map(correlation));
         for filter in collection.filters {
             self.filter(document, filter);
@@ -151,8 +169,8 @@ impl Parsed {
     }
 
     /// A rule or filter held to the caps, with its placeholders filled, compiled; `None` when it was refused.
-    fn compiled(&mut self, document: &Document<'_>, rule: &mut SigmaRule) -> Option<CompiledRule> {
-        let Document { file, line, text, placeholders } = *document;
+    fn compiled(&mut self, document: &Document<'_>, rule: &mut SigmaRule) -> Option<Compiled> {
+        let Document { file, line, text, placeholders, ours } = *document;
         if version::is_unsupported(rule.sigma_version) {
             let place = locate::key(text, line, "sigma-version");
             self.refuse(file, place, String::from("a Sigma version that is not supported"));
@@ -161,7 +179,6 @@ impl Parsed {
         match placeholders.fill(rule) {
             Ok(remarks) => {
                 // Every operator may do without the names of our own rules.
-                let ours = file.starts_with("default:");
                 let told = remarks.into_iter().filter(|remark| !(ours && remark.is_usual()));
                 let at = locate::title_line(text, line, &rule.title);
                 self.warnings.extend(told.map(|remark| format!("{file}:{at}: rule {:?}: {remark}", rule.title)));
@@ -171,11 +188,11 @@ impl Parsed {
                 return None;
             }
         }
-        if let Err((item, reason)) = check_patterns(rule) {
+        if !ours && let Err((item, reason)) = check_patterns(rule) {
             self.refuse(file, locate::item(text, line, item), reason);
             return None;
         }
-        match rsigma_eval::compile_rule(rule) {
+        match compiled::compile(rule) {
             Ok(compiled) => Some(compiled),
             Err(error) => {
                 self.refuse(file, locate::compile_error(text, line, rule), error.to_string());
@@ -217,41 +234,6 @@ fn is_remark(error: &str) -> bool {
     ["invalid status", "invalid level", "invalid sigma-version", "'related'", "related["]
         .iter()
         .any(|start| error.starts_with(start))
-}
-
-/// Whether documents refer to each other (`action: global` and the like), so that they cannot be parsed
-/// one by one.
-fn uses_actions(text: &str) -> bool {
-    text.lines().any(|line| {
-        let line = line.trim_start_matches(['"', '\'']);
-        line.starts_with("action") && line["action".len()..].trim_start_matches(['"', '\'', ' ']).starts_with(':')
-    })
-}
-
-/// The YAML documents of a file that hold anything, each with its first line's number.
-pub(super) fn split(text: &str) -> Vec<(u32, &str)> {
-    let mut documents = Vec::new();
-    let (mut start, mut first_line) = (0, 1);
-    let mut offset = 0;
-    for (number, line) in (1_u32..).zip(text.split_inclusive('\n')) {
-        if is_separator(line) && offset > start {
-            documents.push((first_line, &text[start..offset]));
-            (start, first_line) = (offset, number);
-        }
-        offset += line.len();
-    }
-    documents.push((first_line, &text[start..]));
-    documents.retain(|(_, document)| document.lines().any(is_content));
-    documents
-}
-
-fn is_separator(line: &str) -> bool {
-    line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
-}
-
-fn is_content(line: &str) -> bool {
-    let line = line.trim();
-    !(line.is_empty() || line.starts_with(['#', '%']) || line == "---" || line == "...")
 }
 
 fn looks_like_sigma(text: &str) -> bool {

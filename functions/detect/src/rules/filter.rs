@@ -8,10 +8,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use rsigma_eval::{CompiledDetection, CompiledRule};
 use rsigma_parser::{ConditionExpr, LogSource, Quantifier, SelectorPattern};
 
-use super::{load::Refused, meta::RuleMeta};
+use super::{
+    compiled::{Compiled, Part},
+    load::Refused,
+    meta::RuleMeta,
+};
 
 /// Selections that the filters of one rule may refer to together, so that they cannot make it costly.
 const MAX_REFERENCES: usize = 2_000;
@@ -34,7 +37,7 @@ pub(super) struct Filter {
     /// `None`: every rule of the log source.
     targets: Option<Vec<Reference>>,
     log_source: LogSource,
-    detections: HashMap<String, CompiledDetection>,
+    detections: HashMap<String, Part>,
     condition: ConditionExpr,
     references: usize,
 }
@@ -56,9 +59,9 @@ impl Filter {
         line: u32,
         targets: Option<Vec<Reference>>,
         log_source: LogSource,
-        compiled: CompiledRule,
+        compiled: Compiled,
     ) -> Result<Self, BadFilter> {
-        let CompiledRule { detections, conditions, .. } = compiled;
+        let Compiled { detections, conditions, .. } = compiled;
         let names: Vec<&str> = detections.keys().map(String::as_str).collect();
         let references = conditions.iter().map(|c| references(c, &names)).fold(0, usize::saturating_add);
         if references > MAX_REFERENCES {
@@ -74,9 +77,9 @@ impl Filter {
         format!("_\0{number}\0")
     }
 
-    fn fits(&self, meta: &RuleMeta, rule: &CompiledRule, wanted: Option<&HashSet<&str>>) -> bool {
+    fn fits(&self, meta: &RuleMeta, rule: &Compiled, wanted: Option<&HashSet<&str>>) -> bool {
         wanted.is_none_or(|wanted| meta.names().any(|name| wanted.contains(name)))
-            && contains(&self.log_source, &rule.logsource)
+            && contains(&self.log_source, &rule.log_source)
     }
 
     fn refusal(&self, line: u32, reason: &str) -> Refused {
@@ -97,7 +100,7 @@ fn contains(filter: &LogSource, rule: &LogSource) -> bool {
 
 /// Applies filters to rules, and says which are refused. One that names an unknown rule is refused as a whole, so
 /// that nobody relies on half of it.
-pub(super) fn apply(filters: &[Filter], rules: &mut [(RuleMeta, CompiledRule)]) -> Vec<Refused> {
+pub(super) fn apply(filters: &[Filter], rules: &mut [(RuleMeta, Compiled)]) -> Vec<Refused> {
     if filters.is_empty() {
         return Vec::new();
     }
@@ -138,7 +141,7 @@ const OWN: &str = "\u{1}";
 /// What ends the name of a filter's selection.
 const ADDED: &str = "\0";
 
-fn add(rule: &mut CompiledRule, filter: &Filter, prefix: &str, condition: &ConditionExpr) {
+fn add(rule: &mut Compiled, filter: &Filter, prefix: &str, condition: &ConditionExpr) {
     // So that a pattern as wide as `*` still means the rule's own selections alone.
     if !rule.detections.keys().any(|name| name.ends_with(OWN)) {
         rule.detections = std::mem::take(&mut rule.detections).into_iter().map(|(n, d)| (n + OWN, d)).collect();

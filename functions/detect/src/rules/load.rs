@@ -10,13 +10,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rsigma_eval::CompiledRule;
 use sentinel_model::Timestamp;
 use serde::Serialize;
 
 use super::{
     RuleSet,
     caps::MAX_FILE_BYTES,
+    compiled::Compiled,
     correlate,
     document::{self, Parsed, ParsedCorrelation},
     exceptions::{ExceptionRemarks, Exceptions},
@@ -103,7 +103,7 @@ pub(super) struct Loader {
     report: LoadReport,
     placeholders: Placeholders,
     exceptions: Exceptions,
-    rules: Vec<(RuleMeta, CompiledRule)>,
+    rules: Vec<(RuleMeta, Compiled)>,
     filters: Vec<Filter>,
     correlations: Vec<ParsedCorrelation>,
     /// First file of each rule id.
@@ -177,8 +177,14 @@ impl Loader {
 
     /// Adds our own pack.
     pub(super) fn default_pack(&mut self) {
-        let parsed = walk::each(pack::files(), |(name, text, _)| {
-            document::parse(&format!("default:{name}"), text, &self.placeholders)
+        let files: Vec<usize> = (0..pack::files().len()).collect();
+        let parsed = walk::each(&files, |at| {
+            let (name, text, _) = pack::files()[*at];
+            let file = format!("default:{name}");
+            match pack::documents(*at) {
+                Some(documents) => document::ours(&file, text, &documents, &self.placeholders),
+                None => document::parse(&file, text, &self.placeholders),
+            }
         });
         self.add_all(parsed);
     }
@@ -259,7 +265,7 @@ impl Loader {
         let mut set = RuleSet::default();
         for (meta, compiled) in std::mem::take(&mut self.rules) {
             let (evaluated, here) = (meta.evaluated, refusal(&meta, String::new()));
-            match set.push(meta, &compiled) {
+            match set.push(meta, compiled) {
                 Ok(()) => {
                     self.report.rules += 1;
                     self.report.evaluated += usize::from(evaluated);
@@ -306,6 +312,7 @@ pub(super) fn read(path: &Path) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::program::MAX_ALWAYS;
 
     fn rule(title: &str, id: &str) -> String {
         format!(
@@ -355,6 +362,29 @@ mod tests {
         fs::write(dir.path().join("a.yml"), rule("A", "a")).unwrap();
         std::os::unix::fs::symlink(dir.path(), dir.path().join("loop")).unwrap();
         assert_eq!(load(&[dir.path()]).0.len(), 1);
+    }
+
+    #[test]
+    fn rules_that_are_tried_for_every_record_are_bounded() {
+        let always = |title: &str, detection: &str| {
+            format!("title: {title}\nlogsource: {{product: aws}}\ndetection:\n  s:\n    {detection}\n  condition: s\n")
+        };
+        let several = |count: usize, detection: &str| {
+            let all: Vec<_> =
+                (0..count).map(|n| always(&format!("R{n:03}"), &detection.replace('#', &n.to_string()))).collect();
+            RuleSet::from_texts(false, [("a.yml", all.join("---\n").as_str())])
+        };
+        let (set, report) = several(MAX_ALWAYS + 2, "awsRegion: region-#");
+        assert_eq!((set.len(), set.dispatch_stats().always, report.refused.len()), (MAX_ALWAYS, MAX_ALWAYS, 2));
+        let first = &report.refused[0];
+        assert!(first.reason.contains("every record") && first.line > 1_000, "{first:?}");
+        // One that is not tried for every record is loaded all the same.
+        let named = "eventName: X\n    awsRegion: region-#";
+        assert_eq!(several(MAX_ALWAYS + 2, named).0.len(), MAX_ALWAYS + 2);
+        // A few that cost much count as many.
+        let list = (0..2_000).map(|n| format!("'{n}-#x'")).collect::<Vec<_>>().join(", ");
+        let (set, report) = several(3, &format!("userAgent|contains|all: [{list}]"));
+        assert_eq!((set.len(), report.refused.len()), (1, 2), "{:?}", report.refused.first());
     }
 
     #[test]

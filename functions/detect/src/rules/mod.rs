@@ -5,6 +5,8 @@
 //! to reload, a new one is made and swapped in ([`SharedRules`]).
 
 mod caps;
+pub(crate) mod compiled;
+mod conditions;
 mod correlate;
 mod document;
 pub mod exceptions;
@@ -17,11 +19,12 @@ mod pack;
 pub mod placeholders;
 mod plain;
 mod quick;
+mod shape;
+mod split;
 mod walk;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use rsigma_eval::CompiledRule;
 use sentinel_model::Event;
 use sonic_rs::Value;
 
@@ -35,11 +38,13 @@ pub(crate) use pack::files as pack_files;
 pub use placeholders::Placeholders;
 pub(crate) use walk::is_rule_file;
 
+use compiled::Compiled;
+
 use crate::{
     detection::rule_reason,
-    dispatch::{Dispatch, DispatchStats, Placement},
+    dispatch::{Dispatch, DispatchStats, Needs, Placement},
     fields::Fields,
-    program::{Program, TooLarge},
+    program::{MAX_ALWAYS, MAX_ALWAYS_COST, Program, TooLarge, graph::Graph},
 };
 
 /// A rule's place in its set.
@@ -56,22 +61,25 @@ impl RuleIndex {
 #[derive(Debug)]
 struct Rule {
     meta: RuleMeta,
-    /// The sentence that its alerts have of it.
-    why: String,
-    /// `None` for a rule of another log source: loaded and listed, never evaluated.
-    program: Option<Program>,
+    /// The sentence that its alerts have of it, made for the first.
+    why: OnceLock<String>,
     /// What rsigma itself would run, to compare with.
     #[cfg(test)]
-    plain: CompiledRule,
+    plain: rsigma_eval::CompiledRule,
 }
 
 /// Rules ready to be matched.
 #[derive(Debug, Default)]
 pub struct RuleSet {
     rules: Vec<Rule>,
+    /// By rule; `None` for one of another log source: loaded and listed, never evaluated.
+    programs: Vec<Option<Program>>,
+    graph: Graph,
     fields: Fields,
     dispatch: Dispatch,
     stats: DispatchStats,
+    /// What the rules that are tried for every record cost, in about nanoseconds for a usual one.
+    always_cost: u32,
     exceptions: Exceptions,
     correlations: Correlations,
 }
@@ -103,9 +111,9 @@ impl RuleSet {
     pub fn matches(&self, record: &Value, hits: &mut Vec<RuleIndex>) {
         hits.clear();
         let fields = self.fields.of(record);
-        let skipped = |number: u32| self.rules[number as usize].program.is_none();
+        let skipped = |number: u32| self.programs[number as usize].is_none();
         self.dispatch.candidates(&fields, skipped, |number, found| {
-            if self.rules[number as usize].program.as_ref().is_some_and(|p| p.matches(&fields, found)) {
+            if self.programs[number as usize].is_some_and(|p| p.matches(&self.graph, &fields, found)) {
                 hits.push(RuleIndex(number));
             }
         });
@@ -154,7 +162,8 @@ impl RuleSet {
 
     /// The sentence that a rule's alerts have of it.
     pub(crate) fn why(&self, index: RuleIndex) -> &str {
-        &self.rules[index.0 as usize].why
+        let rule = &self.rules[index.0 as usize];
+        rule.why.get_or_init(|| rule_reason(&rule.meta))
     }
 
     /// All rules in order, those of other log sources included.
@@ -178,10 +187,20 @@ impl RuleSet {
     }
 
     /// Adds a compiled rule.
-    fn push(&mut self, meta: RuleMeta, compiled: &CompiledRule) -> Result<(), TooLarge> {
+    fn push(&mut self, meta: RuleMeta, compiled: Compiled) -> Result<(), TooLarge> {
+        #[cfg(test)]
+        let plain = compiled.plain.clone();
         let program = if meta.evaluated {
-            let program = Program::new(compiled, &mut self.fields)?;
-            let placement = self.dispatch.insert(compiled);
+            let needs = Needs::of(&compiled);
+            let program = Program::new(compiled, &needs, &mut self.fields, &mut self.graph)?;
+            if needs.is_met_by_all() {
+                let cost = self.always_cost.saturating_add(program.cost(&self.graph));
+                if self.stats.always >= MAX_ALWAYS || cost > MAX_ALWAYS_COST {
+                    return Err(TooLarge::Always);
+                }
+                self.always_cost = cost;
+            }
+            let placement = self.dispatch.insert(&needs);
             *match placement {
                 Placement::EventName => &mut self.stats.by_event_name,
                 Placement::EventSource => &mut self.stats.by_event_source,
@@ -192,20 +211,21 @@ impl RuleSet {
             self.dispatch.skip();
             None
         };
+        self.programs.push(program);
         self.rules.push(Rule {
-            why: rule_reason(&meta),
+            why: OnceLock::new(),
             meta,
-            program,
             #[cfg(test)]
-            plain: compiled.clone(),
+            plain,
         });
         Ok(())
     }
 
     /// The evaluated rules as rsigma itself would run them, for differential tests.
     #[cfg(test)]
-    pub(crate) fn plain(&self) -> impl Iterator<Item = (RuleIndex, &CompiledRule)> {
-        (0..).map(RuleIndex).zip(&self.rules).filter(|(_, r)| r.program.is_some()).map(|(i, r)| (i, &r.plain))
+    pub(crate) fn plain(&self) -> impl Iterator<Item = (RuleIndex, &rsigma_eval::CompiledRule)> {
+        let all = (0..).map(RuleIndex).zip(self.rules.iter().zip(&self.programs));
+        all.filter(|(_, (_, program))| program.is_some()).map(|(i, (r, _))| (i, &r.plain))
     }
 }
 

@@ -1,17 +1,18 @@
-//! Rules taken from plain YAML without the complete parser.
+//! Rules and correlations taken from plain YAML without the complete parser.
 //!
-//! In: the text of one document. Out: the rule that rsigma's parser would make of it, or nothing where anything is
-//! unusual: correlations, filters, versions, wrong values, whatever deserves a remark. Those go to rsigma's parser,
-//! whose word counts; tests hold both to each other over every rule there is.
+//! In: the tree of one document. Out: the rule that rsigma's parser would make of it, or nothing where anything is
+//! unusual: filters, versions, wrong values, whatever deserves a remark. Those go to rsigma's parser, whose word
+//! counts; tests hold both to each other over every rule there is.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use rsigma_parser::{
-    Detection, DetectionItem, Detections, LogSource, Modifier, Related, SigmaRule, SigmaString, SigmaValue,
-    parse_condition, parse_field_spec,
+    ConditionExpr, ConditionOperator, CorrelationCondition, CorrelationRule, CorrelationType, Detection, DetectionItem,
+    Detections, FieldAlias, LogSource, Modifier, Related, SigmaRule, SigmaString, SigmaValue, WindowMode,
+    parse_condition, parse_field_spec, value::Timespan,
 };
 
-use super::plain::{self, Node};
+use super::{conditions, plain::Node};
 
 /// What Sigma gives a meaning to at the top of a rule; the rest is the author's.
 const STANDARD: [&str; 18] = [
@@ -34,20 +35,45 @@ const STANDARD: [&str; 18] = [
     "tags",
     "scope",
 ];
+/// What Sigma gives a meaning to at the top of a correlation.
+const STANDARD_OF_CORRELATIONS: [&str; 18] = [
+    "author",
+    "correlation",
+    "date",
+    "description",
+    "falsepositives",
+    "fields",
+    "generate",
+    "id",
+    "level",
+    "license",
+    "modified",
+    "name",
+    "references",
+    "scope",
+    "status",
+    "tags",
+    "taxonomy",
+    "title",
+];
 /// What needs the complete parser.
 const UNUSUAL: [&str; 5] = ["action", "correlation", "filter", "sigma-version", "custom_attributes"];
+/// What needs it in a correlation.
+const UNUSUAL_IN_CORRELATIONS: [&str; 8] =
+    ["action", "detection", "filter", "sigma-version", "custom_attributes", "rsigma.window", "rsigma.gap", "logsource"];
 
-/// The rule in a document.
-pub(super) fn rule(text: &str) -> Option<SigmaRule> {
-    let document = plain::read(text)?;
-    let Node::Map(entries) = &document else { return None };
+/// What an author adds of his own at the top; `None` where something unusual stands there.
+fn custom<V>(entries: &[(Cow<'_, str>, Node<'_>)], standard: &[&str], unusual: &[&str]) -> Option<HashMap<String, V>>
+where
+    V: From<i64> + From<bool> + for<'t> From<&'t str> + for<'t> From<Vec<&'t str>>,
+{
     let mut custom_attributes = HashMap::new();
     for (key, value) in entries {
         let key = key.as_ref();
-        if UNUSUAL.contains(&key) {
+        if unusual.contains(&key) {
             return None;
         }
-        if STANDARD.contains(&key) || key == "related" {
+        if standard.contains(&key) || key == "related" {
             continue;
         }
         let value = match value {
@@ -59,6 +85,13 @@ pub(super) fn rule(text: &str) -> Option<SigmaRule> {
         };
         custom_attributes.insert(key.to_owned(), value);
     }
+    Some(custom_attributes)
+}
+
+/// The rule in a document.
+pub(super) fn rule(document: &Node<'_>) -> Option<SigmaRule> {
+    let Node::Map(entries) = document else { return None };
+    let custom_attributes = custom(entries, &STANDARD, &UNUSUAL)?;
     let text = |key: &str| document.get(key).and_then(Node::text).map(str::to_owned);
     Some(SigmaRule {
         title: text("title")?,
@@ -84,6 +117,101 @@ pub(super) fn rule(text: &str) -> Option<SigmaRule> {
         scope: texts(document.get("scope")),
         custom_attributes,
     })
+}
+
+/// The correlation in a document.
+pub(super) fn correlation(document: &Node<'_>) -> Option<CorrelationRule> {
+    let Node::Map(entries) = document else { return None };
+    let inner = document.get("correlation")?;
+    let Node::Map(keys) = inner else { return None };
+    if keys.iter().any(|(key, _)| matches!(key.as_ref(), "window" | "gap")) {
+        return None;
+    }
+    let text = |key: &str| document.get(key).and_then(Node::text).map(str::to_owned);
+    let flag = |node: &Node<'_>| match node.get("generate") {
+        None => Some(None),
+        Some(Node::Bool(flag)) => Some(Some(*flag)),
+        Some(_) => None,
+    };
+    let kind: CorrelationType = inner.get("type")?.text()?.parse().ok()?;
+    let timespan = inner.get("timeframe").or_else(|| inner.get("timespan"))?.text()?;
+    Some(CorrelationRule {
+        title: text("title")?,
+        sigma_version: None,
+        id: text("id"),
+        name: text("name"),
+        status: text("status").map(|s| s.parse().ok()).map_or(Some(None), |s| s.map(Some))?,
+        description: text("description"),
+        author: text("author"),
+        date: text("date"),
+        modified: text("modified"),
+        related: document.get("related").map_or_else(|| Some(Vec::new()), related)?,
+        references: texts(document.get("references")),
+        taxonomy: text("taxonomy"),
+        license: text("license"),
+        tags: texts(document.get("tags")),
+        fields: texts(document.get("fields")),
+        falsepositives: texts(document.get("falsepositives")),
+        level: text("level").map(|s| s.parse().ok()).map_or(Some(None), |s| s.map(Some))?,
+        scope: texts(document.get("scope")),
+        correlation_type: kind,
+        rules: texts(inner.get("rules")),
+        group_by: texts(inner.get("group-by")),
+        timespan: Timespan::parse(timespan).ok()?,
+        window: WindowMode::default(),
+        gap: None,
+        condition: match (inner.get("condition"), kind) {
+            (Some(condition), _) => correlation_condition(condition)?,
+            // Each of its rules once.
+            (None, CorrelationType::Temporal | CorrelationType::TemporalOrdered) => {
+                let predicates = vec![(ConditionOperator::Gte, 1)];
+                CorrelationCondition::Threshold { predicates, field: None, percentile: None }
+            }
+            (None, _) => return None,
+        },
+        aliases: inner.get("aliases").map_or_else(|| Some(Vec::new()), aliases)?,
+        generate: flag(document)?.or(flag(inner)?).unwrap_or(false),
+        custom_attributes: custom(entries, &STANDARD_OF_CORRELATIONS, &UNUSUAL_IN_CORRELATIONS)?,
+    })
+}
+
+fn correlation_condition(node: &Node<'_>) -> Option<CorrelationCondition> {
+    if let Some(text) = node.text() {
+        return condition(text).map(CorrelationCondition::Extended);
+    }
+    let mut predicates = Vec::new();
+    for name in ["lt", "lte", "gt", "gte", "eq", "neq"] {
+        match node.get(name) {
+            None => {}
+            Some(Node::Whole(number)) => {
+                predicates.push((name.parse::<ConditionOperator>().ok()?, u64::try_from(*number).ok()?));
+            }
+            Some(_) => return None,
+        }
+    }
+    if predicates.is_empty() || node.get("percentile").is_some() {
+        return None;
+    }
+    let field = node.get("field").map(|field| field.text().map(|f| vec![f.to_owned()]));
+    Some(CorrelationCondition::Threshold {
+        predicates,
+        field: field.map_or(Some(None), |f| f.map(Some))?,
+        percentile: None,
+    })
+}
+
+fn aliases(node: &Node<'_>) -> Option<Vec<FieldAlias>> {
+    let Node::Map(entries) = node else { return None };
+    let one = |(alias, mapping): &(Cow<'_, str>, Node<'_>)| {
+        let Node::Map(mapping) = mapping else { return None };
+        let mapping = mapping.iter().map(|(rule, field)| Some((rule.to_string(), field.text()?.to_owned())));
+        Some(FieldAlias { alias: alias.to_string(), mapping: mapping.collect::<Option<_>>()? })
+    };
+    entries.iter().map(one).collect()
+}
+
+fn condition(text: &str) -> Option<ConditionExpr> {
+    conditions::read(text).or_else(|| parse_condition(text).ok())
 }
 
 fn texts(node: Option<&Node<'_>>) -> Vec<String> {
@@ -126,7 +254,7 @@ fn detections(node: &Node<'_>) -> Option<Detections> {
         Node::List(items) => items.iter().map(|i| i.text().map(str::to_owned)).collect::<Option<_>>()?,
         _ => return None,
     };
-    let conditions = condition_strings.iter().map(|text| parse_condition(text).ok()).collect::<Option<_>>()?;
+    let conditions = condition_strings.iter().map(|text| condition(text)).collect::<Option<_>>()?;
     let mut named = HashMap::with_capacity(entries.len());
     for (key, value) in entries.iter().filter(|(key, _)| key != "condition" && key != "timeframe") {
         named.insert(key.to_string(), detection(value)?);
@@ -176,26 +304,41 @@ fn value(node: &Node<'_>, raw: bool) -> Option<SigmaValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::pack_files;
+    use crate::rules::{pack_files, plain, split};
+
+    fn rule(text: &str) -> Option<SigmaRule> {
+        super::rule(&plain::read(text)?)
+    }
+
+    fn correlation(text: &str) -> Option<CorrelationRule> {
+        super::correlation(&plain::read(text)?)
+    }
 
     /// Takes documents both ways; returns how many were taken the quick one.
     fn compare<'a>(documents: impl Iterator<Item = &'a str>) -> (usize, usize) {
         let (mut quickly, mut all) = (0, 0);
         for text in documents {
             all += 1;
-            let Some(quick) = rule(text) else { continue };
-            quickly += 1;
-            let mut complete = rsigma_parser::parse_sigma_yaml(text).unwrap();
-            assert!(complete.errors.is_empty(), "{:?}: {text}", complete.errors);
-            assert_eq!(quick, complete.rules.remove(0), "{text}");
+            let complete = || {
+                let complete = rsigma_parser::parse_sigma_yaml(text).unwrap();
+                assert!(complete.errors.is_empty(), "{:?}: {text}", complete.errors);
+                complete
+            };
+            if let Some(quick) = rule(text) {
+                quickly += 1;
+                assert_eq!(quick, complete().rules.remove(0), "{text}");
+            } else if let Some(quick) = correlation(text) {
+                quickly += 1;
+                assert_eq!(quick, complete().correlations.remove(0), "{text}");
+            }
         }
         (quickly, all)
     }
 
     #[test]
     fn our_rules_are_taken_quickly_and_the_same() {
-        let documents = pack_files().iter().flat_map(|(_, text, _)| super::super::document::split(text));
-        let (quickly, all) = compare(documents.map(|(_, text)| text).filter(|text| !text.contains("correlation:")));
+        let documents = pack_files().iter().flat_map(|(_, text, _)| split::documents(text));
+        let (quickly, all) = compare(documents.map(|(_, text)| text));
         assert!(quickly * 100 >= all * 95, "{quickly} of {all}");
     }
 
@@ -213,7 +356,7 @@ mod tests {
                 }
             }
         }
-        let (quickly, all) = compare(texts.iter().flat_map(|t| super::super::document::split(t)).map(|(_, text)| text));
+        let (quickly, all) = compare(texts.iter().flat_map(|t| split::documents(t)).map(|(_, text)| text));
         println!("{quickly} of {all} documents");
         assert!(all >= 965 && quickly * 10 >= all * 8, "{quickly} of {all}");
     }
@@ -239,6 +382,30 @@ mod tests {
             ("detection:", "correlation:"),
         ] {
             assert!(rule(&good.replace(from, to)).is_none(), "{to}");
+        }
+    }
+
+    #[test]
+    fn unusual_correlations_are_left_to_the_complete_parser() {
+        let good =
+            "title: T\ncorrelation:\n  type: event_count\n  rules: a\n  timespan: 5m\n  condition:\n    gte: 3\n";
+        assert_eq!(correlation(good).unwrap(), rsigma_parser::parse_sigma_yaml(good).unwrap().correlations.remove(0));
+        for (from, to) in [
+            ("title: T", "title: 5"),
+            ("title: T", "title: T\nsigma-version: 3"),
+            ("title: T", "title: T\nrsigma.window: session"),
+            ("title: T", "title: T\ngenerate: perhaps"),
+            ("title: T", "title: T\ndetection:\n  s:\n    a: b"),
+            ("event_count", "counting"),
+            ("timespan: 5m", "timespan: soon"),
+            ("timespan: 5m", "timespan: 5m\n  window: tumbling"),
+            ("gte: 3", "gte: many"),
+            ("gte: 3", "field: a"),
+            ("gte: 3", "gte: 3\n    percentile: 5"),
+            ("condition:\n    gte: 3", "condition: a and ("),
+            ("  condition:\n    gte: 3\n", ""),
+        ] {
+            assert!(correlation(&good.replace(from, to)).is_none(), "{to}");
         }
     }
 }

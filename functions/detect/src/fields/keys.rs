@@ -1,0 +1,286 @@
+//! Where fields stand in records: each object is read once, however many fields of it rules ask for.
+//!
+//! In: the paths of fields, and a record. Out: what stands under a path. The keys that rules ask for in one object have
+//! places of their own; when the first field of that object is asked for, one walk over its members fills them.
+
+use std::cell::{Cell, RefCell};
+
+use sonic_rs::{JsonContainerTrait, JsonValueTrait, Value};
+
+/// Longest path with places, in keys; longer ones are looked up key by key.
+const MAX_STEPS: usize = 12;
+
+/// The objects that rules look into.
+#[derive(Debug)]
+pub(super) struct Keys {
+    branches: Vec<Branch>,
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Self { branches: vec![Branch::default()] }
+    }
+}
+
+/// An object at one place in all records.
+#[derive(Debug, Default)]
+struct Branch {
+    names: Names,
+    /// For each name the branch of the object under it; 0 for none.
+    below: Vec<usize>,
+}
+
+/// The way to a field: for each object its branch, the place of the next key, and the place of all that is left of
+/// the path as one key with dots in it.
+#[derive(Debug)]
+pub(super) struct Route(Box<[Step]>);
+
+#[derive(Debug)]
+struct Step {
+    branch: usize,
+    place: usize,
+    flat: Option<usize>,
+}
+
+impl Keys {
+    /// The way to a field whose path is these keys, each with all that is left from there on if it is not the last.
+    pub(super) fn route<'p>(
+        &mut self,
+        keys: impl ExactSizeIterator<Item = (&'p str, Option<&'p str>)>,
+    ) -> Option<Route> {
+        let count = keys.len();
+        if count == 0 || count > MAX_STEPS {
+            return None;
+        }
+        let (mut steps, mut branch) = (Vec::with_capacity(count), 0);
+        for (at, (name, rest)) in keys.enumerate() {
+            let place = self.branches[branch].place(name);
+            let flat = rest.map(|rest| self.branches[branch].place(rest));
+            steps.push(Step { branch, place, flat });
+            if at + 1 < count {
+                if self.branches[branch].below[place] == 0 {
+                    self.branches[branch].below[place] = self.branches.len();
+                    self.branches.push(Branch::default());
+                }
+                branch = self.branches[branch].below[place];
+            }
+        }
+        Some(Route(steps.into()))
+    }
+}
+
+impl Branch {
+    fn place(&mut self, name: &str) -> usize {
+        let place = self.names.add(name);
+        self.below.resize(self.names.names.len(), 0);
+        place
+    }
+}
+
+/// Names with places, found without hashing all of their bytes.
+#[derive(Debug, Default)]
+struct Names {
+    names: Vec<Box<str>>,
+    /// Where a name's [`mix`] says, or behind. Its length is a power of two.
+    table: Box<[Entry]>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Entry {
+    mixed: u32,
+    /// The place plus one; 0 for none.
+    place: u32,
+}
+
+/// Tells names of one object apart well enough: by their length, beginning and end.
+#[inline]
+fn mix(name: &str) -> u32 {
+    let bytes = name.as_bytes();
+    let (head, tail) = match (bytes.first_chunk(), bytes.last_chunk()) {
+        (Some(head), Some(tail)) => (u32::from_le_bytes(*head), u32::from_le_bytes(*tail)),
+        _ => bytes.iter().fold((0, 0), |(head, _), byte| ((head << 8) | u32::from(*byte), 0)),
+    };
+    // The length of a key is far below 32 bits.
+    #[allow(clippy::cast_possible_truncation)]
+    let length = bytes.len() as u32;
+    let mixed = (head.wrapping_mul(0x9e37_79b1) ^ tail.rotate_left(13)).wrapping_add(length).wrapping_mul(0x85eb_ca77);
+    mixed ^ (mixed >> 15)
+}
+
+impl Names {
+    #[inline]
+    fn find(&self, name: &str) -> Option<usize> {
+        let mask = self.table.len().checked_sub(1)?;
+        let mixed = mix(name);
+        let mut at = mixed as usize & mask;
+        // At least half of the table is empty.
+        loop {
+            let entry = self.table[at];
+            let place = (entry.place as usize).checked_sub(1)?;
+            if entry.mixed == mixed && *self.names[place] == *name {
+                return Some(place);
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    fn add(&mut self, name: &str) -> usize {
+        if let Some(known) = self.find(name) {
+            return known;
+        }
+        self.names.push(name.into());
+        if self.names.len() * 3 > self.table.len() {
+            self.table = vec![Entry::default(); (self.names.len() * 6).next_power_of_two()].into();
+            (0..self.names.len()).for_each(|place| self.enter(place));
+        } else {
+            self.enter(self.names.len() - 1);
+        }
+        self.names.len() - 1
+    }
+
+    fn enter(&mut self, place: usize) {
+        let mask = self.table.len() - 1;
+        let mixed = mix(&self.names[place]);
+        let mut at = mixed as usize & mask;
+        while self.table[at].place != 0 {
+            at = (at + 1) & mask;
+        }
+        // Loading refuses sets with so many names long before.
+        self.table[at] = Entry { mixed, place: u32::try_from(place + 1).unwrap_or(u32::MAX) };
+    }
+}
+
+/// The objects of one record that were read so far.
+pub(super) struct Opened<'a> {
+    /// For each branch where its places begin, plus one; 0 for an object that was not read.
+    begins: Box<[Cell<u32>]>,
+    places: RefCell<Vec<Option<&'a Value>>>,
+}
+
+/// What a route leads to.
+pub(super) enum End<'a> {
+    Absent,
+    One(&'a Value),
+    /// There is an array on the way.
+    Array,
+}
+
+impl<'a> Opened<'a> {
+    pub(super) fn new(keys: &Keys) -> Self {
+        Self {
+            begins: vec![Cell::new(0); keys.branches.len()].into(),
+            places: RefCell::new(Vec::with_capacity(keys.branches[0].below.len() + 64)),
+        }
+    }
+
+    pub(super) fn find(&self, keys: &Keys, route: &Route, record: &'a Value) -> End<'a> {
+        let mut value = record;
+        for step in &route.0 {
+            let begin = match self.begins[step.branch].get() {
+                0 if value.is_object() => self.open(keys, step.branch, value),
+                0 if value.is_array() => return End::Array,
+                0 => return End::Absent,
+                begin => begin as usize - 1,
+            };
+            let places = self.places.borrow();
+            if let Some(flat) = step.flat.and_then(|flat| places[begin + flat]) {
+                return End::One(flat);
+            }
+            match places[begin + step.place] {
+                Some(next) => value = next,
+                None => return End::Absent,
+            }
+        }
+        End::One(value)
+    }
+
+    fn open(&self, keys: &Keys, branch: usize, value: &'a Value) -> usize {
+        let Branch { names, below } = &keys.branches[branch];
+        let mut places = self.places.borrow_mut();
+        let begin = places.len();
+        places.resize(begin + below.len(), None);
+        let here = &mut places[begin..];
+        if let Some(object) = value.as_object() {
+            for (key, value) in object {
+                // Of several members of one name the first counts.
+                if let Some(place) = names.find(key)
+                    && here[place].is_none()
+                {
+                    here[place] = Some(value);
+                }
+            }
+        }
+        self.begins[branch].set(u32::try_from(begin + 1).unwrap_or_default());
+        begin
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{fields::Fields, view::Found};
+
+    #[test]
+    fn names_have_one_place_each() {
+        let mut names = Names::default();
+        let all: Vec<String> = (0..500).map(|n| format!("key{n}x{}", n % 7)).collect();
+        let places: Vec<_> = all.iter().map(|n| names.add(n)).collect();
+        assert_eq!(places, (0..500).collect::<Vec<_>>());
+        assert!(all.iter().enumerate().all(|(n, name)| names.add(name) == n && names.find(name) == Some(n)));
+        assert_eq!((names.find("key500x3"), names.find("")), (None, None));
+        assert_eq!(names.add(""), 500);
+        assert_eq!(names.find(""), Some(500));
+    }
+
+    fn record() -> impl Strategy<Value = String> {
+        let key = prop::sample::select(vec!["a", "b", "c", "a.b", "b.c", "a.b.c", ""]);
+        let leaf = prop::sample::select(vec!["1", "\"x\"", "null", "[]", "{}"]).prop_map(str::to_owned);
+        let object = |inner: BoxedStrategy<String>, key: BoxedStrategy<&'static str>| {
+            prop::collection::vec((key, inner), 0..4).prop_map(|members| {
+                let members: Vec<_> = members.iter().map(|(k, v)| format!("\"{k}\":{v}")).collect();
+                format!("{{{}}}", members.join(","))
+            })
+        };
+        let key = key.boxed();
+        let value = leaf.boxed().prop_recursive(3, 24, 4, {
+            let key = key.clone();
+            move |inner| {
+                prop_oneof![
+                    object(inner.clone().boxed(), key.clone()),
+                    prop::collection::vec(inner, 0..3).prop_map(|all| format!("[{}]", all.join(","))),
+                ]
+            }
+        });
+        prop_oneof![9 => object(value.clone().boxed(), key), 1 => value.boxed()]
+    }
+
+    proptest! {
+        /// What is found by its place is what is found key by key, asked in any order.
+        #[test]
+        fn places_hold_what_paths_find(
+            text in record(),
+            order in prop::collection::vec(0..PATHS.len(), 1..12),
+        ) {
+            let mut fields = Fields::default();
+            let numbers: Vec<_> = PATHS.iter().map(|p| fields.number(p)).collect();
+            let record: Value = sonic_rs::from_str(&text).unwrap();
+            let lookup = fields.of(&record);
+            for at in order {
+                let (mine, plain) = (lookup.find(numbers[at]), crate::view::FieldPath::parse(PATHS[at]).find(&record));
+                let same = match (&mine, &plain) {
+                    (Found::Absent, Found::Absent) => true,
+                    (Found::One(a), Found::One(b)) => std::ptr::eq(*a, *b),
+                    (Found::Many(a), Found::Many(b)) => {
+                        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| std::ptr::eq(*a, *b))
+                    }
+                    _ => false,
+                };
+                prop_assert!(same, "{} in {}: {:?}, {:?}", PATHS[at], text, mine, plain);
+            }
+        }
+    }
+
+    const PATHS: [&str; 10] = ["a", "a.b", "a.b.c", "b", "b.c", "b.c.a.b", "a[0]", "a.b[0].c", "c", "a.a"];
+}
