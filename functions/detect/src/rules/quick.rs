@@ -9,7 +9,8 @@ use std::{borrow::Cow, collections::HashMap};
 use rsigma_parser::{
     ConditionExpr, ConditionOperator, CorrelationCondition, CorrelationRule, CorrelationType, Detection, DetectionItem,
     Detections, FieldAlias, LogSource, Modifier, Related, SigmaRule, SigmaString, SigmaValue, WindowMode,
-    parse_condition, parse_field_spec, value::Timespan,
+    parse_condition, parse_field_spec,
+    value::{StringPart, Timespan},
 };
 
 use super::{conditions, plain::Node};
@@ -290,13 +291,21 @@ fn item(key: &str, node: &Node<'_>) -> Option<DetectionItem> {
     Some(DetectionItem { field, values })
 }
 
+/// A text without wildcards and escapes is one part, which need not be looked for letter by letter.
+fn string(text: &str) -> SigmaString {
+    if text.is_empty() || text.contains(['*', '?', '\\']) {
+        return SigmaString::new(text);
+    }
+    SigmaString { parts: vec![StringPart::Plain(text.to_owned())], original: text.to_owned() }
+}
+
 fn value(node: &Node<'_>, raw: bool) -> Option<SigmaValue> {
     Some(match node {
         Node::Null => SigmaValue::Null,
         Node::Bool(flag) => SigmaValue::Bool(*flag),
         Node::Whole(number) => SigmaValue::Integer(*number),
         Node::Text(text) if raw => SigmaValue::from_raw_string(text),
-        Node::Text(text) => SigmaValue::String(SigmaString::new(text)),
+        Node::Text(text) => SigmaValue::String(string(text)),
         Node::List(_) | Node::Map(_) => return None,
     })
 }

@@ -3,6 +3,7 @@
 //! In: a field with its modifiers and values. Out: the matcher that rsigma would make, or nothing where that is left to
 //! rsigma, which may refuse them.
 
+use memchr::memmem::Finder;
 use rsigma_eval::CompiledMatcher;
 use rsigma_parser::{
     DetectionItem, Modifier, SigmaString, SigmaValue,
@@ -96,8 +97,16 @@ impl Modifiers {
     }
 
     fn text(self, plain: &str) -> Quick {
-        let case_insensitive = !self.cased;
-        let value = if case_insensitive { plain.to_lowercase() } else { plain.to_owned() };
+        if !self.cased {
+            let value = if plain.is_ascii() { plain.to_ascii_lowercase() } else { plain.to_lowercase() };
+            return match self.way {
+                Way::Contains => Quick::Contains(Box::new(Finder::new(&value).into_owned())),
+                Way::Starts => Quick::Starts(value.into()),
+                Way::Ends => Quick::Ends(value.into()),
+                Way::Exact | Way::Regex | Way::Cidr => Quick::Exact(value.into()),
+            };
+        }
+        let (value, case_insensitive) = (plain.to_owned(), false);
         let matcher = match self.way {
             Way::Contains => CompiledMatcher::Contains { value, case_insensitive },
             Way::Starts => CompiledMatcher::StartsWith { value, case_insensitive },
