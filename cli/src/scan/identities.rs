@@ -5,8 +5,8 @@
 
 use std::io;
 
-use sentinel_enrich::collect::Sorter;
 use sentinel_model::hash;
+use sentinel_spill::Sorter;
 
 /// Remembers records by hashes, so two ids may be taken for one once in many billions of pairs.
 #[derive(Debug)]

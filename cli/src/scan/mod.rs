@@ -7,6 +7,7 @@
 //! of workers changes it.
 
 use std::{
+    cmp::Ordering,
     fs::File,
     io::{self, BufWriter, Write},
     path::Path,
@@ -17,10 +18,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use sentinel_detect::{Correlator, LoadOptions, LoadReport, RuleSet};
+use sentinel_detect::{Correlator, Events, LoadOptions, LoadReport, RuleSet};
 use sentinel_enrich::{
-    Accumulator, Collected, IndicatorList,
-    collect::{Counts, Form, Wanted},
+    Collected, IndicatorList,
+    collect::{AllFound, Counts, Form, Found, Wanted},
     incident,
 };
 use sentinel_ingest::reader::KeyHints;
@@ -40,7 +41,7 @@ mod work;
 use identities::Identities;
 use steps::Steps;
 use summary::Summary;
-use work::{Found, Work};
+use work::Work;
 
 /// Rows of a table that people get to see; programs get all.
 const TABLE_ROWS: usize = 10_000;
@@ -89,7 +90,7 @@ fn threads(args: &ScanArgs) -> usize {
 }
 
 /// Brings together what the workers found and prints it.
-fn finish(work: &Work, found: Vec<Found>, args: &ScanArgs, summary: &mut Summary) -> Result<()> {
+fn finish(work: &Work, found: Vec<work::Found>, args: &ScanArgs, summary: &mut Summary) -> Result<()> {
     let (mut readings, mut seen, mut collectors) = (Vec::new(), Vec::new(), Vec::new());
     let (mut steps, mut others) = (Steps::default(), Vec::new());
     let mut correlator = Correlator::default();
@@ -101,9 +102,6 @@ fn finish(work: &Work, found: Vec<Found>, args: &ScanArgs, summary: &mut Summary
         others.extend(one.others.finish());
         correlator = correlator.merge(one.correlator);
     }
-    let mut correlated = Accumulator::new(work.list());
-    correlator.finish(work.rules(), |detection| correlated.add(&detection))?;
-    others.extend(correlated.finish());
     summary.read(readings);
     let distinct = Identities::count(seen)?;
     summary.duplicates = summary.records - distinct.events;
@@ -118,7 +116,9 @@ fn finish(work: &Work, found: Vec<Found>, args: &ScanArgs, summary: &mut Summary
     // Alerts below that are in no incident.
     let min_level = if args.incidents { Level::Low } else { args.min_level };
     let wanted = Wanted { form, min_level, threads: work.threads() };
-    let alerts = Collected::new(collectors, work.labels(), work.list())?;
+    let alerts = Collected::new(collectors, work.labels(), work::say, work.list())?;
+    let found = correlations(work.rules(), correlator, &alerts)?;
+    let alerts = alerts.with(found);
     let mut out = BufWriter::with_capacity(256 * 1024, io::stdout().lock());
     let mut counts = Counts::default();
     let printed = print(alerts, wanted, &others, &steps, args, &mut counts, &mut out);
@@ -130,6 +130,35 @@ fn finish(work: &Work, found: Vec<Found>, args: &ScanArgs, summary: &mut Summary
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
     }
+}
+
+/// The events of correlations, compared where they are kept.
+struct Compared<F>(F);
+
+impl<F: FnMut(u64, u64) -> io::Result<Ordering>> Events for Compared<F> {
+    fn compare(&mut self, a: u64, b: u64) -> io::Result<Ordering> {
+        (self.0)(a, b)
+    }
+}
+
+/// The alerts of correlations.
+fn correlations(rules: &RuleSet, correlator: Correlator, kept: &Collected<'_>) -> Result<AllFound> {
+    let first = u32::try_from(rules.len())?;
+    let mut all = AllFound::default();
+    correlator.finish(rules, &mut Compared(kept.comparison()), |completed| {
+        let plan = u32::try_from(completed.plan).map_err(io::Error::other)?;
+        let found = Found {
+            rule: first + plan,
+            alert_id: &completed.alert_id(rules),
+            account: &completed.account,
+            window: completed.window.start,
+            finding: &completed.finding(rules),
+            completing: completed.completing,
+            at_least: completed.at_least,
+        };
+        Ok(all.add(&found, &completed.members)?)
+    })?;
+    Ok(all)
 }
 
 fn print(

@@ -14,10 +14,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use sentinel_detect::{Call, Correlator, RuleIndex, RuleSet, ScorerError};
+use sentinel_detect::{Call, Correlator, Noted, RuleIndex, RuleSet, ScorerError};
 use sentinel_enrich::{Accumulator, Collector, IndicatorList, collect::Fact};
 use sentinel_ingest::{self as ingest, Limits, Record, Seen, Sight, identity, lineage, normalise};
-use sentinel_model::{Channel, Detection, Event, Provenance, RawRecord, Timestamp, alert::MatchedRule};
+use sentinel_model::{Channel, Detection, Event, Provenance, Timestamp, alert::MatchedRule};
 
 use super::{
     files::Input,
@@ -32,11 +32,11 @@ use crate::args::ScanArgs;
 /// Records between two updates of the progress bar.
 const PROGRESS_EVERY: u64 = 4096;
 /// Bytes of matching events that all workers together hold in memory.
-const MATCHES: usize = 12 << 20;
+const MATCHES: usize = 24 << 20;
 /// Bytes of records' identities that all workers together hold in memory.
 const IDENTITIES: usize = 4 << 20;
 /// Bytes of what counts for correlations that all workers together hold in memory.
-const CORRELATED: usize = 6 << 20;
+const CORRELATED: usize = 10 << 20;
 
 /// What is to be done, and with what.
 pub(super) struct Work {
@@ -90,7 +90,7 @@ impl Work {
     pub(super) fn all(&self) -> Result<Vec<Found>> {
         let progress = Progress::new(self.inputs.len());
         let workers = self.threads.min(self.inputs.len()).max(1);
-        let made = (0..workers).map(|_| Worker::new(self, workers)).collect::<Result<Vec<_>>>()?;
+        let made = (0..workers).map(|n| Worker::new(self, n, workers)).collect::<Result<Vec<_>>>()?;
         let found = if workers == 1 {
             made.into_iter().map(|worker| worker.work(&progress)).collect()
         } else {
@@ -117,9 +117,10 @@ impl Work {
         Arc::clone(&self.list)
     }
 
-    /// What the rules say, at their numbers.
+    /// What the rules say, at their numbers; then what correlations say, at theirs.
     pub(super) fn labels(&self) -> impl Iterator<Item = MatchedRule<'_>> {
-        self.rules.iter().map(move |(index, _)| self.rules.labels(index))
+        let rules = self.rules.iter().map(move |(index, _)| self.rules.labels(index));
+        rules.chain(self.rules.correlation_labels())
     }
 }
 
@@ -127,31 +128,28 @@ struct Worker<'w> {
     work: &'w Work,
     hits: Vec<RuleIndex>,
     numbers: Vec<u32>,
-    call: String,
+    who: String,
     /// A model must see each event once, and at once.
     known: Option<Seen>,
     models: Option<Models>,
-    /// Stands for the text of events of which only the outline is needed.
-    no_text: RawRecord,
     found: Found,
     /// What made going on impossible: a full disk.
     failed: Option<io::Error>,
 }
 
 impl<'w> Worker<'w> {
-    fn new(work: &'w Work, workers: usize) -> Result<Self> {
+    fn new(work: &'w Work, number: usize, workers: usize) -> Result<Self> {
         Ok(Self {
             work,
             hits: Vec::new(),
             numbers: Vec::new(),
-            call: String::new(),
+            who: String::new(),
             known: work.models.then(Seen::new),
             models: work.models.then(Models::new).transpose()?,
-            no_text: RawRecord::new("null".into())?,
             found: Found {
                 reading: Reading::default(),
                 seen: Identities::new(IDENTITIES / workers),
-                collector: Collector::new(MATCHES / workers),
+                collector: Collector::new(MATCHES / workers, u16::try_from(number)?),
                 steps: Steps::default(),
                 others: Accumulator::new(work.list()),
                 correlator: Correlator::with_budget(CORRELATED / workers),
@@ -179,6 +177,7 @@ impl<'w> Worker<'w> {
             self.scored(scored);
         }
         self.found.collector.seal();
+        self.found.correlator.seal();
         Ok(self.found)
     }
 
@@ -251,56 +250,30 @@ impl<'w> Worker<'w> {
         let lineage = work.lineage && lineage::is_lineage_action(event_name(value));
         // What exceptions look at is not all in the sketch.
         let excepted = !self.hits.is_empty() && !rules.exceptions().is_empty();
-        if lineage || excepted || self.models.is_some() {
-            let channel = Channel::Folder { path: name.to_owned() };
-            match normalise::normalise(record, Provenance { channel, received_at: work.now }) {
-                Ok(event) => {
-                    rules.suppress(&event, &mut self.hits);
-                    self.correlate(value, &event)?;
-                    self.collect(record, &id, content)?;
-                    self.event(event);
-                }
-                Err(e) => self.found.reading.malformed(name, record.position.to_string(), e.to_string()),
+        if !lineage && !excepted && self.models.is_none() {
+            return self.collect(record, &id, content, None);
+        }
+        let channel = Channel::Folder { path: name.to_owned() };
+        match normalise::normalise(record, Provenance { channel, received_at: work.now }) {
+            Ok(event) => {
+                rules.suppress(&event, &mut self.hits);
+                self.collect(record, &id, content, Some(&event))?;
+                self.event(event);
             }
-            return Ok(());
+            Err(e) => self.found.reading.malformed(name, record.position.to_string(), e.to_string()),
         }
-        if rules.feeds_correlations(&self.hits) {
-            let channel = Channel::Folder { path: name.to_owned() };
-            let provenance = Provenance { channel, received_at: self.work.now };
-            let event = normalise::outline(record, id.to_string(), content, provenance, self.no_text.clone());
-            self.correlate(value, &event)?;
-        }
-        self.collect(record, &id, content)
-    }
-
-    /// Collects what an event counts for correlations; what remains of its matches are alerts.
-    fn correlate(&mut self, record: &sonic_rs::Value, event: &Event) -> io::Result<()> {
-        let rules = &self.work.rules;
-        self.found.correlator.add(rules, event, record, &self.hits).map_err(io::Error::other)?;
-        rules.drop_quiet(&mut self.hits);
         Ok(())
     }
 
-    /// Collects what an event matched.
-    fn collect(&mut self, record: &Record<'_>, id: &str, content: u64) -> io::Result<()> {
+    /// Collects what an event matched: what counts for correlations, and what are alerts.
+    fn collect(&mut self, record: &Record<'_>, id: &str, content: u64, event: Option<&Event>) -> io::Result<()> {
         if self.hits.is_empty() {
             return Ok(());
         }
+        let rules = &self.work.rules;
         let sketch = normalise::sketch(&record.value, record.envelope, self.work.now);
-        self.call.clear();
-        let source = sketch.source.as_deref();
-        Call {
-            principal: &sketch.principal,
-            service: sketch.service,
-            action: sketch.action,
-            invoked_by: sketch.invoked_by,
-            source,
-            region: sketch.region,
-            failure: sketch.failure.as_deref(),
-        }
-        .write(&mut self.call);
-        self.numbers.clear();
-        self.numbers.extend(self.hits.iter().map(|hit| hit.number()));
+        self.who.clear();
+        Call::who(&sketch.principal, &mut self.who);
         let collector = &mut self.found.collector;
         let class = collector.class(sketch.service, sketch.action, sketch.read_only, sketch.failure.is_none());
         let fact = Fact {
@@ -310,15 +283,29 @@ impl<'w> Worker<'w> {
             account: sketch.account,
             principal: &sketch.principal.id,
             kind: sketch.principal.kind,
+            who: &self.who,
             region: sketch.region,
-            source,
+            source: sketch.source.as_deref(),
             user_agent: sketch.user_agent,
             access_key: sketch.access_key,
             class,
+            service: sketch.service,
             action: sketch.action,
-            call: &self.call,
+            invoked_by: sketch.invoked_by,
+            failure: sketch.failure.as_deref(),
         };
-        collector.add(&fact, &self.numbers)
+        let at = collector.keep(&fact)?;
+        if rules.feeds_correlations(&self.hits) {
+            let noted = Noted { account: fact.account, time: fact.time, at, event };
+            self.found.correlator.add(rules, &noted, &record.value, &self.hits).map_err(io::Error::other)?;
+            rules.drop_quiet(&mut self.hits);
+            if self.hits.is_empty() {
+                return Ok(());
+            }
+        }
+        self.numbers.clear();
+        self.numbers.extend(self.hits.iter().map(|hit| hit.number()));
+        collector.add(at, &fact, &self.numbers)
     }
 
     fn event(&mut self, event: Event) {
@@ -338,6 +325,20 @@ impl<'w> Worker<'w> {
             Err(e) => eprintln!("model: {e}"),
         }
     }
+}
+
+/// The sentence on one event.
+pub(super) fn say(fact: &Fact<'_>, said: &mut String) {
+    Call {
+        who: fact.who,
+        service: fact.service,
+        action: fact.action,
+        invoked_by: fact.invoked_by,
+        source: fact.source,
+        region: fact.region,
+        failure: fact.failure,
+    }
+    .write(said);
 }
 
 fn event_name(record: &sonic_rs::Value) -> &str {

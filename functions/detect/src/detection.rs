@@ -57,6 +57,16 @@ impl RuleSet {
         (matched, rules)
     }
 
+    /// What the correlations say, at their positions.
+    pub fn correlation_labels(&self) -> impl Iterator<Item = MatchedRule<'_>> {
+        self.correlations().plans.iter().map(|plan| MatchedRule {
+            rule: &plan.rule,
+            attack: &plan.attack,
+            window_minutes: plan.window_minutes(),
+            why: &plan.why,
+        })
+    }
+
     /// What a rule says of every event that it matches. The index must be of this set.
     pub fn labels(&self, index: RuleIndex) -> MatchedRule<'_> {
         let meta = self.meta(index);

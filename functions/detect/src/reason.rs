@@ -13,8 +13,8 @@ const MAX_NAME_CHARS: usize = 120;
 /// What the sentence on one event tells: who called what, from where, and how it ended.
 #[derive(Debug, Clone, Copy)]
 pub struct Call<'a> {
-    /// Who.
-    pub principal: &'a Principal,
+    /// Who, as [`Call::who`] says it.
+    pub who: &'a str,
     /// Service host name.
     pub service: &'a str,
     /// Operation.
@@ -30,9 +30,14 @@ pub struct Call<'a> {
 }
 
 impl Call<'_> {
+    /// Appends who a principal is.
+    pub fn who(principal: &Principal, said: &mut String) {
+        who(said, principal);
+    }
+
     /// Appends the sentence.
     pub fn write(&self, said: &mut String) {
-        who(said, self.principal);
+        said.push_str(self.who);
         said.push_str(" called ");
         name(said, self.service.strip_suffix(".amazonaws.com").unwrap_or(self.service));
         said.push(':');
@@ -57,8 +62,10 @@ impl Call<'_> {
 pub(crate) fn call(event: &Event) -> String {
     // Written into one buffer: this is done for every event that matches anything.
     let mut said = String::with_capacity(160);
+    let mut who = String::with_capacity(80);
+    Call::who(&event.principal, &mut who);
     Call {
-        principal: &event.principal,
+        who: &who,
         service: &event.action.service,
         action: &event.action.name,
         invoked_by: event.invoked_by.as_deref(),

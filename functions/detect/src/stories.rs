@@ -7,13 +7,16 @@
 use std::sync::Arc;
 
 use sentinel_model::{
-    Action, Event, Network, Outcome, Principal, RawRecord, SourceKind, Timestamp, hash,
+    Action, Event, EventRef, Network, Outcome, Principal, RawRecord, SourceKind, Timestamp, hash,
     time::{parse_event_time, plus_seconds},
 };
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
-use crate::{correlations::Correlator, rules::RuleSet};
+use crate::{
+    correlations::{Completed, Correlator, Noted},
+    rules::RuleSet,
+};
 
 /// Events that one case may stand for.
 const MAX_EVENTS: u32 = 20_000;
@@ -71,12 +74,16 @@ fn time_of(record: &Value) -> Result<Timestamp, String> {
 /// Whether a story completes a correlation of a file.
 pub(crate) fn completes(set: &RuleSet, file: &str, entries: &[Box<RawValue>]) -> Result<bool, String> {
     let mut correlator = Correlator::default();
-    let mut hits = Vec::new();
+    let (mut hits, mut events) = (Vec::new(), Vec::new());
     for entry in entries {
         for text in expand(entry)? {
             let record = sonic_rs::from_str(&text).map_err(|e| e.to_string())?;
             set.matches(&record, &mut hits);
-            correlator.add(set, &event(&text)?, &record, &hits).map_err(|e| e.to_string())?;
+            let event = event(&text)?;
+            let at = events.len() as u64;
+            let noted = Noted { account: &event.account, time: event.time, at, event: Some(&event) };
+            correlator.add(set, &noted, &record, &hits).map_err(|e| e.to_string())?;
+            events.push(EventRef { time: event.time, id: event.id, content: event.content });
         }
     }
     let correlations = set.correlations();
@@ -87,8 +94,11 @@ pub(crate) fn completes(set: &RuleSet, file: &str, entries: &[Box<RawValue>]) ->
         own.retain(|plan| !correlations.quiet_plans.contains(plan));
     }
     let mut complete = false;
-    let each = |plan: usize| complete |= own.contains(&plan);
-    correlator.finish_all(set, each).map_err(|e| e.to_string())?;
+    let each = |completed: Completed| {
+        complete |= own.contains(&completed.plan);
+        Ok(())
+    };
+    correlator.finish_all(set, &mut events, each).map_err(|e| e.to_string())?;
     Ok(complete)
 }
 

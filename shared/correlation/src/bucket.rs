@@ -177,7 +177,7 @@ impl Bucket {
 }
 
 /// Seconds in which a thinned bucket keeps one hit of a kind; `None` where every event counts.
-fn slice_width(plan: &Plan) -> Option<i64> {
+pub fn slice_width(plan: &Plan) -> Option<i64> {
     matches!(plan.kind, Kind::ValueCount | Kind::Temporal | Kind::TemporalOrdered)
         .then(|| i64::try_from((plan.timespan / SLICES).max(1)).unwrap_or(i64::MAX))
 }

@@ -14,13 +14,15 @@
 mod bucket;
 mod evaluate;
 mod hit;
+pub mod judge;
 mod plan;
 mod say;
 #[cfg(test)]
 mod tests;
 pub mod wire;
 
-pub use bucket::{Bucket, CAP, MAX_SOURCES, Source, SourceKey, revision};
+pub use bucket::{Bucket, CAP, MAX_SOURCES, Source, SourceKey, revision, slice_width};
 pub use evaluate::{Contested, Outcome, claim, completing, evaluate};
 pub use hit::{Evidence, Group, Hit, HitKey, Onward};
 pub use plan::{Condition, Expression, Kind, Link, MAX_BASES, Op, Plan};
+pub use say::Calls;

@@ -27,7 +27,12 @@ impl Plan {
         revision: u64,
     ) -> Detection {
         let members: Vec<Member> = outcome.evidence.iter().map(|e| e.member.clone()).collect();
-        let reasons = vec![self.finding(group, outcome), calls(&members), self.why.clone()];
+        let mut calls = Calls::default();
+        for member in &members {
+            calls.add(&member.service, &member.action, member.success);
+        }
+        let finding = self.finding(group, outcome.peak, outcome.peak_events, outcome.at_least);
+        let reasons = vec![finding, calls.said(), self.why.clone()];
         Detection {
             alert_id: self.alert_id(account, group, window),
             rule: self.rule.clone(),
@@ -63,10 +68,10 @@ impl Plan {
         }
     }
 
-    /// The sentence that says count, span and group.
-    fn finding(&self, group: &Group, outcome: &Outcome) -> String {
-        let least = if outcome.at_least { "At least " } else { "" };
-        let (events, number) = (plural(outcome.peak_events, "event"), outcome.peak);
+    /// The sentence that says count, span and group: of what an [`Outcome`] has under the same names.
+    pub fn finding(&self, group: &Group, peak: f64, peak_events: usize, at_least: bool) -> String {
+        let least = if at_least { "At least " } else { "" };
+        let (events, number) = (plural(peak_events, "event"), peak);
         let fields = list(self.fields.iter().map(|f| name(f)), " and ");
         let any = list(self.bases.iter().map(|b| format!("\"{}\"", name(b))), " or ");
         let what = match self.kind {
@@ -98,25 +103,43 @@ impl Plan {
     }
 }
 
-/// The sentence on what the events were.
-fn calls(members: &[Member]) -> String {
-    let mut calls: BTreeMap<String, (usize, usize)> = BTreeMap::new();
-    for member in members {
-        let service = member.service.strip_suffix(".amazonaws.com").unwrap_or(&member.service);
-        let counts = calls.entry(format!("{}:{}", name(service), name(&member.action))).or_default();
-        counts.0 += 1;
-        counts.1 += usize::from(!member.success);
+/// The sentence on what the events were, in the making.
+#[derive(Debug, Default)]
+pub struct Calls {
+    /// How many there are of each, and how many of those failed.
+    counts: BTreeMap<String, (usize, usize)>,
+    call: String,
+}
+
+impl Calls {
+    /// Adds an event: the host name of its service, its operation, and whether it succeeded.
+    pub fn add(&mut self, service: &str, action: &str, success: bool) {
+        self.call.clear();
+        push_name(&mut self.call, service.strip_suffix(".amazonaws.com").unwrap_or(service));
+        self.call.push(':');
+        push_name(&mut self.call, action);
+        if !self.counts.contains_key(&self.call) {
+            self.counts.insert(self.call.clone(), (0, 0));
+        }
+        if let Some(counts) = self.counts.get_mut(&self.call) {
+            counts.0 += 1;
+            counts.1 += usize::from(!success);
+        }
     }
-    let mut calls: Vec<_> = calls.into_iter().collect();
-    calls.sort_by(|a, b| (b.1.0, &a.0).cmp(&(a.1.0, &b.0)));
-    let more = calls.len().saturating_sub(MAX_CALLS);
-    let shown = calls.iter().take(MAX_CALLS).map(|(call, (all, failed))| match failed {
-        0 => format!("{all} {call}"),
-        failed if failed == all => format!("{all} {call} (failed)"),
-        failed => format!("{all} {call} ({failed} failed)"),
-    });
-    let more = if more > 0 { format!(" and {}", plural(more, "other call")) } else { String::new() };
-    format!("Calls: {}{more}.", list(shown, ", "))
+
+    /// The sentence.
+    pub fn said(&self) -> String {
+        let mut calls: Vec<_> = self.counts.iter().collect();
+        calls.sort_by(|a, b| (b.1.0, a.0).cmp(&(a.1.0, b.0)));
+        let more = calls.len().saturating_sub(MAX_CALLS);
+        let shown = calls.iter().take(MAX_CALLS).map(|(call, (all, failed))| match failed {
+            0 => format!("{all} {call}"),
+            failed if failed == all => format!("{all} {call} (failed)"),
+            failed => format!("{all} {call} ({failed} failed)"),
+        });
+        let more = if more > 0 { format!(" and {}", plural(more, "other call")) } else { String::new() };
+        format!("Calls: {}{more}.", list(shown, ", "))
+    }
 }
 
 fn plural(count: usize, word: &str) -> String {
@@ -136,9 +159,18 @@ fn span(seconds: u64) -> String {
 
 /// A text that somebody else chose, on one line and cut to a bearable length.
 fn name(text: &str) -> String {
-    let mut out: String = text.chars().take(MAX_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut out = String::new();
+    push_name(&mut out, text);
+    out
+}
+
+fn push_name(out: &mut String, text: &str) {
+    // Nearly all names: nothing to clean, nothing to cut.
+    if text.len() <= MAX_CHARS && text.bytes().all(|b| b.is_ascii_graphic()) {
+        return out.push_str(text);
+    }
+    out.extend(text.chars().take(MAX_CHARS).map(|c| if c.is_control() { ' ' } else { c }));
     if text.chars().nth(MAX_CHARS).is_some() {
         out.push('…');
     }
-    out
 }

@@ -9,7 +9,7 @@ use sentinel_model::{
 
 use crate::{
     Bucket, CAP, Condition, Evidence, Expression, Group, Hit, Kind, Op, Outcome, Plan, claim, completing, evaluate,
-    evaluate::percentile, wire,
+    judge::percentile, wire,
 };
 
 /// What a hit is made of: seconds from the start, event number, rule, value.

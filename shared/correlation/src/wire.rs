@@ -96,10 +96,7 @@ pub fn write_hit(hit: &Hit, table: &mut Table, out: &mut Vec<u8>) {
     }
     put_values(out, &hit.values, table);
     put_onward(out, &hit.onward, table);
-    put_number(out, hit.elsewhere.len() as u64);
-    for group in &hit.elsewhere {
-        out.extend(group.to_le_bytes());
-    }
+    write_keys(&hit.elsewhere, out);
 }
 
 /// Reads a hit, and takes its bytes off `from`.
@@ -137,7 +134,7 @@ pub fn read_hit(from: &mut &[u8], table: &Table) -> Result<Hit, Malformed> {
     let principal = Principal { id, kind, account, role, name, actor, inferred: flags & 8 != 0 };
     let values = take_values(from, table)?;
     let onward = take_onward(from, table, MAX_DEPTH)?;
-    let elsewhere = (0..count(from)?).map(|_| sixteen(from)).collect::<Result<_, _>>()?;
+    let elsewhere = read_keys(from)?;
     Ok(Hit { base, evidence: Arc::new(Evidence { member, principal }), values, onward, elsewhere })
 }
 
@@ -247,6 +244,27 @@ fn put_values(out: &mut Vec<u8>, values: &[String], table: &mut Table) {
     for value in values {
         put_text(out, value, table);
     }
+}
+
+/// Writes what a hit would be to those that refer to its correlation.
+pub fn write_onward(onward: &[Option<Onward>], out: &mut Vec<u8>) {
+    put_onward(out, onward, &mut Table::closed());
+}
+
+/// Reads what [`write_onward`] wrote, and takes its bytes off `from`.
+pub fn read_onward(from: &mut &[u8]) -> Result<Vec<Option<Onward>>, Malformed> {
+    take_onward(from, &Table::default(), MAX_DEPTH)
+}
+
+/// Writes keys of groups.
+pub fn write_keys(keys: &[u128], out: &mut Vec<u8>) {
+    put_number(out, keys.len() as u64);
+    keys.iter().for_each(|key| out.extend(key.to_le_bytes()));
+}
+
+/// Reads what [`write_keys`] wrote, and takes its bytes off `from`.
+pub fn read_keys(from: &mut &[u8]) -> Result<Vec<u128>, Malformed> {
+    (0..count(from)?).map(|_| sixteen(from)).collect()
 }
 
 fn put_onward(out: &mut Vec<u8>, onward: &[Option<Onward>], table: &mut Table) {

@@ -9,6 +9,7 @@ mod memory;
 mod stored;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use std::sync::Arc;
 
@@ -16,8 +17,9 @@ use sentinel_correlation::{Evidence, Group, Hit, Onward, Plan};
 use sentinel_model::{Event, hash};
 use sonic_rs::{JsonContainerTrait, JsonType, JsonValueTrait, Value};
 
-pub use memory::{Correlator, SpillError};
+pub use memory::{Correlator, Noted, SpillError};
 pub use stored::{CorrelationError, StoredCorrelations};
+pub use whole::{Completed, Events};
 
 use crate::{
     detection,

@@ -56,6 +56,23 @@ fn set() -> RuleSet {
     testing::rules(&[rules, count, values, order, absence, chain, upper, unsure].concat())
 }
 
+/// Without correlations of correlations: a store keeps more of their hits than memory does.
+fn flat_set() -> RuleSet {
+    let count = correlation(
+        "count",
+        "  type: event_count\n  rules: [A, B]\n  group-by: [sourceIPAddress]\n  timespan: 10m\n  condition: {gte: 3}",
+    );
+    let values = correlation(
+        "values",
+        "  type: value_count\n  rules: [A]\n  group-by: [sourceIPAddress]\n  timespan: 30m\n  condition: {gte: 2, field: eventID}",
+    );
+    let order = correlation(
+        "order",
+        "  type: temporal_ordered\n  rules: [A call, B call]\n  group-by: [user]\n  timespan: 15m",
+    );
+    testing::rules(&[["A", "B", "C"].map(rule).concat(), count, values, order].concat())
+}
+
 fn start() -> Timestamp {
     "2026-03-02T08:00:00Z".parse().unwrap()
 }
@@ -84,25 +101,44 @@ fn hits(rules: &RuleSet, event: &Event) -> (Value, Vec<RuleIndex>) {
     (record, hits)
 }
 
-fn collected<'a>(rules: &RuleSet, events: impl IntoIterator<Item = &'a Event>, budget: usize) -> Correlator {
-    let mut correlator = Correlator::with_budget(budget);
-    for event in events {
-        let (record, hits) = hits(rules, event);
-        correlator.add(rules, event, &record, &hits).unwrap();
+/// What was collected, and the events at the places that it names.
+struct Whole {
+    correlator: Correlator,
+    events: Vec<Arc<Evidence>>,
+}
+
+fn collected<'a>(rules: &RuleSet, events: impl IntoIterator<Item = &'a Event>, budget: usize) -> Whole {
+    let mut whole = Whole { correlator: Correlator::with_budget(budget), events: Vec::new() };
+    whole.add(rules, events);
+    whole
+}
+
+impl Whole {
+    fn add<'a>(&mut self, rules: &RuleSet, events: impl IntoIterator<Item = &'a Event>) {
+        for event in events {
+            let (record, hits) = hits(rules, event);
+            let at = self.events.len() as u64;
+            let noted = Noted { account: &event.account, time: event.time, at, event: Some(event) };
+            self.correlator.add(rules, &noted, &record, &hits).unwrap();
+            self.events.push(Arc::new(evidence_of(event)));
+        }
     }
-    correlator
 }
 
 /// Alerts by id; of a detection what does not depend on how it came about.
 type Alerts = BTreeMap<String, Detection>;
 
-fn finished(rules: &RuleSet, correlator: Correlator) -> Alerts {
+fn finished(rules: &RuleSet, whole: Whole) -> Alerts {
     let mut alerts = Alerts::new();
-    let each = |mut detection: Detection| {
-        detection.correlated.as_mut().unwrap().revision = 0;
+    let mut order: Vec<_> = whole.events.iter().map(|e| e.member.event.clone()).collect();
+    let each = |completed: Completed| {
+        let detection = completed.detection(rules, |at| Arc::clone(&whole.events[usize::try_from(at).unwrap()]));
+        assert_eq!(detection.alert_id, completed.alert_id(rules));
+        assert_eq!(detection.reasons[0], completed.finding(rules));
         assert!(alerts.insert(detection.alert_id.clone(), detection).is_none(), "an alert came twice");
+        Ok(())
     };
-    correlator.finish(rules, each).unwrap();
+    whole.correlator.finish(rules, &mut order, each).unwrap();
     alerts
 }
 
@@ -195,7 +231,11 @@ proptest! {
         let all = events(&picks);
         let wanted = finished(&rules, collected(&rules, &all, 1 << 20));
         let (left, right) = all.split_at(cut.index(all.len()));
-        let spilled = collected(&rules, right.iter().rev(), 1).merge(collected(&rules, left, 700));
+        // Some events come twice, and to both collectors.
+        let mut spilled = collected(&rules, right.iter().rev(), 1);
+        let first = std::mem::replace(&mut spilled.correlator, Correlator::with_budget(700));
+        spilled.add(&rules, left.iter().chain(right.iter().step_by(2)));
+        spilled.correlator = spilled.correlator.merge(first);
         prop_assert_eq!(finished(&rules, spilled), wanted);
     }
 
@@ -386,4 +426,34 @@ fn what_cannot_be_used_is_refused_with_its_place() {
     ]
     .concat();
     assert_eq!(refused(&[("f.yml", &circle)]).len(), 2);
+}
+
+#[tokio::test]
+async fn more_hits_than_are_kept_give_the_same_in_memory_as_in_a_store() {
+    let rules = flat_set();
+    let many = u32::try_from(sentinel_correlation::CAP).unwrap() + 300;
+    // All of one second; spread over the window; and more of one second than are looked at together.
+    for (count, width) in [(many, 1), (many, 1200), (5 * many, 1)] {
+        let all: Vec<Event> = (0..count)
+            .map(|n| event(n * 7919 % count, n % width, if n % 50 == 0 { 1 } else { 0 }, u8::try_from(n % 4).unwrap()))
+            .collect();
+        let wanted = finished(&rules, collected(&rules, &all, 1 << 14));
+        assert!(wanted.values().any(|d| d.correlated.as_ref().unwrap().at_least), "nothing was left out");
+        let (store, _database) = stored();
+        let mut standing = Standing::default();
+        for some in all.chunks(4000) {
+            standing.take(store.handle(&rules, batch(&rules, some)).await.unwrap());
+        }
+        assert_eq!(briefly(&standing.alerts()), briefly(&wanted));
+    }
+}
+
+/// What alerts say, short enough to be read when it differs.
+fn briefly(alerts: &Alerts) -> Vec<String> {
+    let brief = |d: &Detection| {
+        let ids: Vec<&str> = d.members.iter().map(|m| m.event.id.as_str()).collect();
+        let hash = hash::hash_64(ids.join(" ").as_bytes());
+        format!("{} {} {} {:?} {} {hash}", d.rule.id, d.principal.id, d.window.start, d.reasons[0], ids.len())
+    };
+    alerts.values().map(brief).collect()
 }

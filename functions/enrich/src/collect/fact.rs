@@ -1,8 +1,12 @@
-//! What alerts need to know of one matching event, and how it is held: one piece of bytes.
+//! What alerts need to know of one matching event, and where it is held: in a log, in two pieces.
 //!
-//! The bytes of earlier events sort first, then those of smaller ids.
+//! One piece is the event's own; the other says who did it from where, which a session's events have in common: it is
+//! written again only when it was not met lately. Pieces stay at their places, so matches name events by them.
 
-use sentinel_model::{PrincipalKind, Timestamp, alert::ActionClass};
+use std::{cmp::Ordering, io};
+
+use sentinel_model::{PrincipalKind, Timestamp, alert::ActionClass, hash};
+use sentinel_spill::{Log, Pages};
 
 /// What alerts need to know of one matching event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +23,8 @@ pub struct Fact<'a> {
     pub principal: &'a str,
     /// What sort of identity that is.
     pub kind: PrincipalKind,
+    /// Who did it, as the sentence on the event says it.
+    pub who: &'a str,
     /// `awsRegion`.
     pub region: Option<&'a str>,
     /// Source address or host as text.
@@ -29,10 +35,14 @@ pub struct Fact<'a> {
     pub access_key: Option<&'a str>,
     /// The kind of action, see [`crate::score::classify_action`].
     pub class: ActionClass,
+    /// Service host name.
+    pub service: &'a str,
     /// Operation.
     pub action: &'a str,
-    /// A readable sentence on what was done.
-    pub call: &'a str,
+    /// The service through which it was done.
+    pub invoked_by: Option<&'a str>,
+    /// The error's code, if it failed.
+    pub failure: Option<&'a str>,
 }
 
 const KINDS: [PrincipalKind; 9] = [
@@ -58,88 +68,216 @@ const CLASSES: [ActionClass; 8] = [
 ];
 /// Length of a text that is not there.
 const NONE: u32 = u32::MAX;
-/// Texts behind the content.
-const TEXTS: usize = 8;
 const TIME: usize = 12;
-/// Kind, class, and the lengths of the id and the texts.
-const TAIL: usize = 2 + 4 * (TEXTS + 1);
+/// Bits of a place that are the place in its worker's log.
+const PLACE_BITS: u32 = 48;
+/// Sessions met lately: a power of two.
+const LATELY: usize = 1024;
 
-impl<'a> Fact<'a> {
-    /// Appends its bytes.
-    pub(super) fn write(&self, into: &mut Vec<u8>) {
-        let (mut second, mut nanosecond) = (self.time.as_second(), self.time.subsec_nanosecond());
-        if nanosecond < 0 {
-            (second, nanosecond) = (second - 1, nanosecond + 1_000_000_000);
-        }
-        // With its sign turned, the big-endian number sorts as bytes.
-        into.extend_from_slice(&(second.cast_unsigned() ^ 1 << 63).to_be_bytes());
-        into.extend_from_slice(&nanosecond.to_be_bytes());
-        into.extend_from_slice(self.id.as_bytes());
-        into.push(0);
-        into.extend_from_slice(&self.content.to_be_bytes());
-        let texts = [
-            Some(self.account),
-            Some(self.principal),
-            self.region,
-            self.source,
-            self.user_agent,
-            self.access_key,
-            Some(self.action),
-            Some(self.call),
-        ];
-        let mut tail = [0; TAIL];
-        (tail[0], tail[1]) = (self.kind as u8, self.class as u8);
-        let all = std::iter::once(Some(self.id)).chain(texts);
-        for (text, place) in all.zip(tail[2..].chunks_exact_mut(4)) {
-            // A record is at most a few megabytes.
-            let len = text.map_or(NONE, |t| u32::try_from(t.len()).unwrap_or(NONE));
-            place.copy_from_slice(&len.to_le_bytes());
-        }
-        for text in texts.into_iter().flatten() {
-            into.extend_from_slice(text.as_bytes());
-        }
-        into.extend_from_slice(&tail);
+/// The kind of action at its number.
+pub(super) fn class_of(number: u8) -> Option<ActionClass> {
+    CLASSES.get(usize::from(number)).copied()
+}
+
+/// The facts of one worker's events.
+#[derive(Debug)]
+pub(super) struct Facts {
+    log: Log,
+    worker: u64,
+    /// Where sessions are that were met lately, by a hash of them: hash and place.
+    lately: Box<[(u64, u64)]>,
+    session: Vec<u8>,
+}
+
+impl Facts {
+    /// Nothing yet; about `budget` bytes are held in memory. Workers have different numbers.
+    pub(super) fn new(budget: usize, worker: u16) -> Self {
+        let lately = vec![(0, u64::MAX); LATELY].into_boxed_slice();
+        Self { log: Log::new(budget), worker: u64::from(worker), lately, session: Vec::new() }
     }
 
-    /// Reads what [`Self::write`] wrote; `None` when it is something else.
-    pub(super) fn read(bytes: &'a [u8]) -> Option<Self> {
-        let (rest, tail) = bytes.split_at_checked(bytes.len().checked_sub(TAIL)?)?;
-        let lengths =
-            |n: usize| u32::from_le_bytes([tail[2 + 4 * n], tail[3 + 4 * n], tail[4 + 4 * n], tail[5 + 4 * n]]);
-        let (id, rest_of) = rest.get(TIME..)?.split_at_checked(lengths(0) as usize)?;
-        let (content, mut texts) = rest_of.get(1..)?.split_at_checked(8)?;
-        let mut text = |n: usize| -> Option<Option<&'a str>> {
-            if lengths(n) == NONE {
-                return Some(None);
-            }
-            let (head, tail) = texts.split_at_checked(lengths(n) as usize)?;
-            texts = tail;
-            Some(Some(std::str::from_utf8(head).ok()?))
-        };
-        let (account, principal, region, source) = (text(1)??, text(2)??, text(3)?, text(4)?);
-        let (user_agent, access_key, action, call) = (text(5)?, text(6)?, text(7)??, text(8)??);
-        Some(Self {
-            time: time_of(rest)?,
-            id: std::str::from_utf8(id).ok()?,
-            content: u64::from_be_bytes(content.try_into().ok()?),
-            account,
-            principal,
-            kind: *KINDS.get(usize::from(tail[0]))?,
-            region,
-            source,
-            user_agent,
-            access_key,
-            class: *CLASSES.get(usize::from(tail[1]))?,
-            action,
-            call,
-        })
+    /// Keeps a fact; its place.
+    pub(super) fn push(&mut self, fact: &Fact<'_>) -> io::Result<u64> {
+        let session = self.session(fact)?;
+        let at = self.log.push(|into| {
+            write_order(fact, into);
+            into.push(fact.class as u8);
+            into.extend_from_slice(&session.to_le_bytes());
+            let texts = [Some(fact.service), Some(fact.action), fact.invoked_by, fact.failure];
+            texts.into_iter().for_each(|text| put(into, text));
+            into.extend_from_slice(&u32::try_from(fact.id.len()).unwrap_or(NONE).to_le_bytes());
+        })?;
+        if at >> PLACE_BITS != 0 {
+            return Err(io::Error::other("too many matching events"));
+        }
+        Ok(self.worker << PLACE_BITS | at)
+    }
+
+    /// Where the fact's session is.
+    fn session(&mut self, fact: &Fact<'_>) -> io::Result<u64> {
+        let session = &mut self.session;
+        session.clear();
+        session.push(fact.kind as u8);
+        let texts = [
+            Some(fact.account),
+            Some(fact.principal),
+            Some(fact.who),
+            fact.region,
+            fact.source,
+            fact.user_agent,
+            fact.access_key,
+        ];
+        texts.into_iter().for_each(|text| put(session, text));
+        let key = hash::hash_64(session);
+        #[allow(clippy::cast_possible_truncation, reason = "a place below LATELY")]
+        let known = &mut self.lately[key as usize % LATELY];
+        // Whoever writes the log could make two of one hash.
+        if known.0 == key && self.log.held(known.1) == Some(session.as_slice()) {
+            return Ok(known.1);
+        }
+        let at = self.log.push(|into| into.extend_from_slice(session))?;
+        *known = (key, at);
+        Ok(at)
     }
 }
 
-fn time_of(bytes: &[u8]) -> Option<Timestamp> {
+/// Appends time, id and content: bytes that sort like these.
+pub(super) fn write_order(fact: &Fact<'_>, into: &mut Vec<u8>) {
+    let (mut second, mut nanosecond) = (fact.time.as_second(), fact.time.subsec_nanosecond());
+    if nanosecond < 0 {
+        (second, nanosecond) = (second - 1, nanosecond + 1_000_000_000);
+    }
+    // With its sign turned, the big-endian number sorts as bytes.
+    into.extend_from_slice(&(second.cast_unsigned() ^ 1 << 63).to_be_bytes());
+    into.extend_from_slice(&nanosecond.to_be_bytes());
+    into.extend_from_slice(fact.id.as_bytes());
+    into.push(0);
+    into.extend_from_slice(&fact.content.to_be_bytes());
+}
+
+fn put(into: &mut Vec<u8>, text: Option<&str>) {
+    // A record is at most a few megabytes.
+    let len = text.map_or(NONE, |text| u32::try_from(text.len()).unwrap_or(NONE));
+    into.extend_from_slice(&len.to_le_bytes());
+    into.extend_from_slice(text.unwrap_or_default().as_bytes());
+}
+
+fn take<'a>(from: &mut &'a [u8]) -> Option<Option<&'a str>> {
+    let (len, rest) = from.split_first_chunk::<4>()?;
+    let len = u32::from_le_bytes(*len);
+    if len == NONE {
+        *from = rest;
+        return Some(None);
+    }
+    let (text, rest) = rest.split_at_checked(len as usize)?;
+    *from = rest;
+    Some(Some(std::str::from_utf8(text).ok()?))
+}
+
+/// The time that [`write_order`] wrote.
+pub(super) fn time_of(bytes: &[u8]) -> Option<Timestamp> {
     let second = u64::from_be_bytes(bytes.get(..8)?.try_into().ok()?) ^ 1 << 63;
     let nanosecond = i32::from_be_bytes(bytes.get(8..TIME)?.try_into().ok()?);
     Timestamp::new(second.cast_signed(), nanosecond).ok()
+}
+
+/// Time, id and content of an event's piece, and what follows.
+fn split_order(piece: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (rest, id) = piece.split_last_chunk::<4>()?;
+    rest.split_at_checked((u32::from_le_bytes(*id) as usize).checked_add(TIME + 1 + 8)?)
+}
+
+fn read<'a>(piece: &'a [u8], mut session: &'a [u8]) -> Option<Fact<'a>> {
+    let (order, rest) = split_order(piece)?;
+    let (id, content) = order.get(TIME..)?.split_last_chunk::<8>()?;
+    let (class, rest) = rest.split_first()?;
+    let mut rest = rest.get(8..)?;
+    let (service, action) = (take(&mut rest)??, take(&mut rest)??);
+    let (invoked_by, failure) = (take(&mut rest)?, take(&mut rest)?);
+    let (kind, from) = session.split_first()?;
+    session = from;
+    let (account, principal, who) = (take(&mut session)??, take(&mut session)??, take(&mut session)??);
+    let (region, source) = (take(&mut session)?, take(&mut session)?);
+    let (user_agent, access_key) = (take(&mut session)?, take(&mut session)?);
+    Some(Fact {
+        time: time_of(order)?,
+        id: std::str::from_utf8(id.strip_suffix(&[0])?).ok()?,
+        content: u64::from_be_bytes(*content),
+        account,
+        principal,
+        kind: *KINDS.get(usize::from(*kind))?,
+        who,
+        region,
+        source,
+        user_agent,
+        access_key,
+        class: *CLASSES.get(usize::from(*class))?,
+        service,
+        action,
+        invoked_by,
+        failure,
+    })
+}
+
+/// The facts of all workers.
+#[derive(Debug)]
+pub(super) struct AllFacts(Vec<Log>);
+
+/// Reads facts one at a time.
+#[derive(Debug)]
+pub(super) struct Reader<'f> {
+    facts: &'f AllFacts,
+    event: Pages,
+    session: Pages,
+}
+
+fn damaged() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "what was collected came back damaged")
+}
+
+impl AllFacts {
+    /// Those of workers numbered from 0.
+    pub(super) fn new(facts: impl IntoIterator<Item = Facts>) -> Self {
+        Self(facts.into_iter().map(|one| one.log).collect())
+    }
+
+    pub(super) fn reader(&self) -> Reader<'_> {
+        Reader { facts: self, event: Pages::default(), session: Pages::default() }
+    }
+
+    fn log(&self, at: u64) -> io::Result<(&Log, u64)> {
+        let worker = usize::try_from(at >> PLACE_BITS).ok();
+        Ok((worker.and_then(|n| self.0.get(n)).ok_or_else(damaged)?, at & ((1 << PLACE_BITS) - 1)))
+    }
+
+    fn order<'a>(&'a self, at: u64, pages: &'a mut Pages) -> io::Result<&'a [u8]> {
+        let (log, at) = self.log(at)?;
+        Ok(split_order(log.get(at, pages)?).ok_or_else(damaged)?.0)
+    }
+}
+
+impl Reader<'_> {
+    /// The fact at a place.
+    pub(super) fn get(&mut self, at: u64) -> io::Result<Fact<'_>> {
+        let (log, at) = self.facts.log(at)?;
+        let piece = log.get(at, &mut self.event)?;
+        let session = split_order(piece).and_then(|(_, rest)| rest.get(1..9)?.try_into().ok()).ok_or_else(damaged)?;
+        let session = log.get(u64::from_le_bytes(session), &mut self.session)?;
+        read(piece, session).ok_or_else(damaged)
+    }
+
+    /// The time of an event, and its kind of action as a number.
+    pub(super) fn time_and_class(&mut self, at: u64) -> io::Result<(Timestamp, u8)> {
+        let (log, at) = self.facts.log(at)?;
+        let (order, rest) = split_order(log.get(at, &mut self.event)?).ok_or_else(damaged)?;
+        Ok((time_of(order).ok_or_else(damaged)?, *rest.first().ok_or_else(damaged)?))
+    }
+
+    /// Compares two events by time, id, then content.
+    pub(super) fn compare(&mut self, a: u64, b: u64) -> io::Result<Ordering> {
+        let a = self.facts.order(a, &mut self.event)?;
+        Ok(a.cmp(self.facts.order(b, &mut self.session)?))
+    }
 }
 
 #[cfg(test)]
@@ -147,19 +285,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn bytes(fact: &Fact<'_>) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        fact.write(&mut bytes);
-        bytes
-    }
-
     proptest! {
         #[test]
-        fn bytes_hold_all_and_sort_by_time_then_id(
+        fn what_is_kept_comes_back_and_sorts_by_time_then_id(
             times in prop::array::uniform2((-9_000_000_000_i64..9_000_000_000, -999_999_999..999_999_999_i32)),
             ids in prop::array::uniform2("[a-c]{0,3}"),
-            texts in prop::array::uniform8(prop::option::of(".{0,5}")),
+            texts in prop::array::uniform12(prop::option::of(".{0,5}")),
             (kind, class, content) in (0..9_usize, 0..8_usize, any::<u64>()),
+            budget in prop::sample::select(vec![0, 1 << 20]),
         ) {
             let text = |n: usize| texts[n].as_deref();
             let fact = |n: usize| Fact {
@@ -169,20 +302,27 @@ mod tests {
                 account: text(0).unwrap_or_default(),
                 principal: text(1).unwrap_or_default(),
                 kind: KINDS[kind],
+                who: text(8).unwrap_or_default(),
                 region: text(2),
                 source: text(3),
                 user_agent: text(4),
                 access_key: text(5),
                 class: CLASSES[class],
+                service: text(9).unwrap_or_default(),
                 action: text(6).unwrap_or_default(),
-                call: text(7).unwrap_or_default(),
+                invoked_by: text(10),
+                failure: text(11),
             };
-            let (a, b) = (fact(0), fact(1));
-            let written = bytes(&a);
-            prop_assert_eq!(Fact::read(&written), Some(a));
-            if (a.time, a.id) != (b.time, b.id) {
-                prop_assert_eq!(bytes(&a) < bytes(&b), (a.time, a.id) < (b.time, b.id));
+            let (mut first, mut second) = (Facts::new(budget, 0), Facts::new(budget, 1));
+            let places = [first.push(&fact(0)), second.push(&fact(1)), first.push(&fact(1))].map(Result::unwrap);
+            let all = AllFacts::new([first, second]);
+            let mut reader = all.reader();
+            for (at, n) in places.into_iter().zip([0, 1, 1]) {
+                prop_assert_eq!(reader.get(at).unwrap(), fact(n));
             }
+            let order = |n: usize| (fact(n).time, fact(n).id);
+            prop_assert_eq!(reader.compare(places[0], places[1]).unwrap(), order(0).cmp(&order(1)));
+            prop_assert_eq!(reader.compare(places[1], places[2]).unwrap(), Ordering::Equal);
         }
     }
 
@@ -194,8 +334,10 @@ mod tests {
 
     #[test]
     fn what_was_not_written_here_is_nothing() {
-        for bytes in [&[][..], &[0; TAIL - 1], &[255; 100], &[0; 40]] {
-            assert_eq!(Fact::read(bytes), None);
+        let all = AllFacts::new([Facts::new(0, 0)]);
+        assert!(all.reader().get(0).is_err() && all.reader().get(1 << PLACE_BITS).is_err());
+        for bytes in [&[][..], &[0; 20], &[255; 100], &[0; 40]] {
+            assert!(read(bytes, bytes).is_none());
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Alerts of a whole input from the matches of its events, in bounded memory: what `scan` uses.
 //!
 //! In: what matched, from any number of workers, each with a [`Collector`], in any order and with repeats. Out:
-//! the alerts that the pipeline would have stored, one at a time, in order. An event is held once, as bytes; past
-//! a budget it goes to disk. At the end ([`Collected`]) repeats are left out, the matches of one rule, principal,
-//! account and window are brought together by sorting, and each alert is made just to be printed. The result
+//! the alerts that the pipeline would have stored, one at a time, in order. An event is held once ([`Fact`]) and named
+//! by its place; past a budget it goes to disk. At the end ([`Collected`]) repeats are left out, the matches of one
+//! rule, principal, account and window are brought together by sorting, and each alert is made just to be printed;
+//! so are the alerts of correlations, which say which events they are of ([`Found`]). The result
 //! follows from the set of events alone: neither their order nor the number of workers changes it.
 
-use std::{io, sync::Arc};
+use std::{cmp::Ordering, io, sync::Arc};
 
 use sentinel_model::{
     Alert, Level, Timestamp,
@@ -18,40 +19,52 @@ use crate::{indicator_list::IndicatorList, score};
 
 mod fact;
 mod finish;
-mod sorter;
+mod found;
+mod mark;
+mod print;
 mod told;
 
 pub use fact::Fact;
-pub use sorter::{Merge, Sorter};
+pub use found::{AllFound, Found};
 pub use told::{Form, Row};
 
+use fact::{AllFacts, Facts};
 use finish::Finish;
+use sentinel_spill::{Log, Sorter};
 use told::RuleTexts;
 
 /// Bytes that a match takes beside its event while alerts are brought together.
 const MATCH_BYTES: usize = 48;
+/// Bytes of alerts of correlations held in memory.
+pub(crate) const FOUND: usize = 2 << 20;
+
+/// The sentence on one event.
+pub type Say = fn(&Fact<'_>, &mut String);
 
 /// Collects what one worker's events matched.
 #[derive(Debug)]
 pub struct Collector {
+    facts: Facts,
     events: Sorter,
     classes: Classes,
 }
 
 impl Collector {
-    /// A collector that holds about `budget` bytes in memory.
-    pub fn new(budget: usize) -> Self {
-        Self { events: Sorter::new(budget), classes: Classes::default() }
+    /// A collector that holds about `budget` bytes in memory. The numbers of workers begin at 0.
+    pub fn new(budget: usize, worker: u16) -> Self {
+        Self { facts: Facts::new(budget / 2, worker), events: Sorter::new(budget / 2), classes: Classes::default() }
     }
 
-    /// Adds an event and the numbers of the rules that it matched.
-    pub fn add(&mut self, fact: &Fact<'_>, rules: &[u32]) -> io::Result<()> {
+    /// Keeps an event; its place.
+    pub fn keep(&mut self, fact: &Fact<'_>) -> io::Result<u64> {
+        self.facts.push(fact)
+    }
+
+    /// Adds an event that is kept at a place, and the numbers of the rules that it matched.
+    pub fn add(&mut self, at: u64, fact: &Fact<'_>, rules: &[u32]) -> io::Result<()> {
         let id = hash::hash_64(fact.id.as_bytes());
         let key = u128::from(id) << 64 | u128::from(fact.content);
-        self.events.push(key, rules.len() * MATCH_BYTES, |into| {
-            fact.write(into);
-            finish::write_rules(rules, into);
-        })
+        self.events.push(key, rules.len() * MATCH_BYTES, |into| mark::write(at, fact, rules, into))
     }
 
     /// The kind of an action, see [`score::classify_action`], remembered.
@@ -107,20 +120,38 @@ pub type Counts = [u64; Level::ALL.len()];
 
 /// What all workers collected.
 pub struct Collected<'r> {
-    collectors: Vec<Collector>,
+    facts: AllFacts,
+    events: Vec<Sorter>,
     rules: Vec<RuleTexts<'r>>,
+    say: Say,
     list: Arc<IndicatorList>,
+    /// Alerts of correlations.
+    found: Log,
 }
 
 impl<'r> Collected<'r> {
-    /// What `collectors` hold, by rules at their numbers, with a list of indicators.
+    /// What `collectors` hold, in the order of their numbers, by rules at their numbers, with a list of indicators.
     pub fn new(
         collectors: Vec<Collector>,
         rules: impl IntoIterator<Item = MatchedRule<'r>>,
+        say: Say,
         list: Arc<IndicatorList>,
     ) -> io::Result<Self> {
         let rules = rules.into_iter().map(RuleTexts::new).collect::<io::Result<_>>()?;
-        Ok(Self { collectors, rules, list })
+        let (facts, events): (Vec<_>, Vec<_>) = collectors.into_iter().map(|c| (c.facts, c.events)).unzip();
+        Ok(Self { facts: AllFacts::new(facts), events, rules, say, list, found: Log::new(FOUND) })
+    }
+
+    /// Compares two events by their places: by time, id, then content.
+    pub fn comparison(&self) -> impl FnMut(u64, u64) -> io::Result<Ordering> + use<'_, 'r> {
+        let mut reader = self.facts.reader();
+        move |a, b| reader.compare(a, b)
+    }
+
+    /// Adds the alerts of correlations.
+    #[must_use]
+    pub fn with(self, found: found::AllFound) -> Self {
+        Self { found: found.0, ..self }
     }
 
     /// Hands the alerts, and those of `others`, to `take` in order, in the form that is wanted, and adds to
@@ -135,11 +166,12 @@ impl<'r> Collected<'r> {
         for alert in others {
             counts[alert.level as usize] += 1;
         }
-        let finish = Finish { rules: &self.rules, list: &self.list, wanted, others };
-        if self.collectors.iter().any(|c| c.events.spilled()) {
-            finish.on_disk(self.collectors, counts, take)
+        let Self { facts, events, rules, say, list, found } = self;
+        let finish = Finish { facts: &facts, rules: &rules, say, list: &list, wanted, others, found: &found };
+        if events.iter().any(Sorter::spilled) {
+            finish.on_disk(events, counts, take)
         } else {
-            finish.in_memory(self.collectors, counts, take)
+            finish.in_memory(events, counts, take)
         }
     }
 }

@@ -97,36 +97,48 @@ fn expected(events: &[u32]) -> Vec<Alert> {
     all.finish()
 }
 
+fn fact_of<'a>(m: &'a Member, user: &'a sentinel_model::Principal, class: ActionClass) -> Fact<'a> {
+    Fact {
+        time: m.event.time,
+        id: &m.event.id,
+        content: m.event.content,
+        account: "111122223333",
+        principal: &user.id,
+        kind: user.kind,
+        who: "Somebody",
+        region: m.region.as_deref(),
+        source: m.source_ip.as_deref(),
+        user_agent: m.user_agent.as_deref(),
+        access_key: m.access_key_id.as_deref(),
+        class,
+        service: &m.service,
+        action: &m.action,
+        invoked_by: None,
+        failure: None,
+    }
+}
+
+fn say(fact: &Fact<'_>, said: &mut String) {
+    said.push_str(&format!("Matched on {}.", fact.action));
+}
+
 fn collected(events: &[u32], workers: usize, budget: usize) -> Vec<Collector> {
-    let mut all: Vec<Collector> = (0..workers).map(|_| Collector::new(budget)).collect();
+    let mut all: Vec<Collector> =
+        (0..workers).map(|n| Collector::new(budget, u16::try_from(n).unwrap())).collect();
     for (i, n) in events.iter().enumerate() {
         let (m, user) = (numbered(*n), crate::testing::user(who(*n)));
         let collector = &mut all[i % workers];
         let class = collector.class(&m.service, &m.action, m.read_only, m.success);
-        let call = call(&m);
-        let fact = Fact {
-            time: m.event.time,
-            id: &m.event.id,
-            content: m.event.content,
-            account: "111122223333",
-            principal: &user.id,
-            kind: user.kind,
-            region: m.region.as_deref(),
-            source: m.source_ip.as_deref(),
-            user_agent: m.user_agent.as_deref(),
-            access_key: m.access_key_id.as_deref(),
-            class,
-            action: &m.action,
-            call: &call,
-        };
-        collector.add(&fact, &matched(*n)).unwrap();
+        let fact = fact_of(&m, &user, class);
+        let at = collector.keep(&fact).unwrap();
+        collector.add(at, &fact, &matched(*n)).unwrap();
     }
     all
 }
 
 fn told(collectors: Vec<Collector>, wanted: Wanted, others: &[Alert]) -> (Vec<String>, Counts) {
     let (mut lines, mut counts, rules) = (Vec::new(), Counts::default(), rules());
-    let all = Collected::new(collectors, labels(&rules), list()).unwrap();
+    let all = Collected::new(collectors, labels(&rules), say, list()).unwrap();
     all.tell(wanted, others, &mut counts, &mut |line| {
         lines.push(String::from_utf8(line.to_vec()).unwrap());
         Ok(())
@@ -214,7 +226,7 @@ fn whoever_stops_reading_stops_the_printing() {
     let events: Vec<u32> = (0..20_000).filter(|n| n % 9 != 0).collect();
     for threads in [1, 3] {
         let rules = rules();
-        let all = Collected::new(collected(&events, 1, 1 << 26), labels(&rules), list()).unwrap();
+        let all = Collected::new(collected(&events, 1, 1 << 26), labels(&rules), say, list()).unwrap();
         let wanted = Wanted { form: Form::Line, min_level: Level::Informational, threads };
         let mut counts = Counts::default();
         let gone = all.tell(wanted, &[], &mut counts, &mut |_| Err(io::ErrorKind::BrokenPipe.into()));

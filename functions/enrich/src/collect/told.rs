@@ -11,9 +11,10 @@ use sentinel_model::{
     alert::{self, ActionClass, INDICATOR_CAP, KEY_CAP, MEMBER_CAP, MatchedRule, SHOWN_EVENTS, ScoreBasis},
     incident::AlertBrief,
 };
+use sentinel_correlation::Calls;
 use serde::{Deserialize, Serialize};
 
-use super::fact::Fact;
+use super::{Found, Say, fact::{self, Fact}};
 use crate::{
     indicator_list::IndicatorList,
     intel::Indicator,
@@ -128,7 +129,11 @@ pub(super) struct Told {
     agents: Few,
     /// The first keys, uncut.
     used: Few,
+    /// Sentences on what was done.
     calls: Few,
+    said: String,
+    /// Whether events had to be left out.
+    at_least: bool,
     basis: ScoreBasis,
     level: Level,
     score: f64,
@@ -158,6 +163,8 @@ impl Told {
             agents: Few::default(),
             used: Few::default(),
             calls: Few::default(),
+            said: String::new(),
+            at_least: false,
             basis: ScoreBasis::default(),
             level: Level::Informational,
             score: 0.0,
@@ -168,6 +175,7 @@ impl Told {
     pub(super) fn begin(&mut self) {
         self.members = 0;
         self.kind = None;
+        self.at_least = false;
         let all =
             [&mut self.ids, &mut self.addresses, &mut self.keys, &mut self.agents, &mut self.used, &mut self.calls];
         all.into_iter().for_each(Few::clear);
@@ -176,15 +184,60 @@ impl Told {
     }
 
     /// Adds the next event.
-    pub(super) fn add(&mut self, fact: &Fact<'_>, rule: &RuleTexts<'_>, list: &IndicatorList) {
-        if self.members == 0 {
-            self.first(fact);
-        }
-        self.members += 1;
-        self.time_last = fact.time;
+    pub(super) fn add(&mut self, fact: &Fact<'_>, rule: &RuleTexts<'_>, say: Say, list: &IndicatorList) {
         if self.kind.is_none_or(|kind| (fact.kind as u8) < kind as u8) {
             self.kind = Some(fact.kind);
         }
+        self.said.clear();
+        say(fact, &mut self.said);
+        self.calls.add(&self.said, REASON_CAP);
+        self.gather(fact);
+        self.grave(fact.class, Some(fact.action));
+        if !list.is_empty() {
+            self.find(list, &indicators(fact, true), rule.window(fact.time).start);
+        }
+    }
+
+    /// Adds all events of a correlation's alert.
+    pub(super) fn add_found(
+        &mut self,
+        found: &Found<'_>,
+        completing: &Fact<'_>,
+        list: &IndicatorList,
+        mut events: impl FnMut(&mut dyn FnMut(&Fact<'_>)) -> io::Result<()>,
+        whole: bool,
+    ) -> io::Result<()> {
+        let mut calls = Calls::default();
+        events(&mut |fact| {
+            if whole {
+                calls.add(fact.service, fact.action, !matches!(fact.class, ActionClass::FailedRead | ActionClass::FailedChange));
+                self.gather(fact);
+            } else {
+                self.count_in(fact);
+            }
+            self.grave(fact.class, Some(fact.action));
+            if !list.is_empty() {
+                self.find(list, &indicators(fact, false), found.window);
+            }
+        })?;
+        if whole {
+            self.calls.add(found.finding, REASON_CAP);
+            self.calls.add(&calls.said(), REASON_CAP);
+        }
+        self.kind = Some(completing.kind);
+        self.at_least = found.at_least;
+        self.first.principal.clear();
+        self.first.principal.push_str(completing.principal);
+        if !list.is_empty() {
+            let who = of_someone(completing).into_iter().collect::<Vec<_>>();
+            self.find(list, &who, found.window);
+        }
+        Ok(())
+    }
+
+    fn gather(&mut self, fact: &Fact<'_>) {
+        self.count_in(fact);
+        self.time_last = fact.time;
         if self.ids.texts.len() < SHOWN_EVENTS {
             self.ids.insert(self.ids.texts.len(), fact.id);
         }
@@ -198,31 +251,47 @@ impl Told {
         if let Some(key) = fact.access_key {
             self.used.add(key, KEY_CAP);
         }
-        self.calls.add(fact.call, REASON_CAP);
-        self.grave(fact, rule, list);
     }
 
     /// Adds the next event for score and place alone: what is printed is not gathered.
     pub(super) fn weigh(&mut self, fact: &Fact<'_>, rule: &RuleTexts<'_>, list: &IndicatorList) {
+        self.count_in(fact);
+        self.grave(fact.class, Some(fact.action));
+        if !list.is_empty() {
+            self.find(list, &indicators(fact, true), rule.window(fact.time).start);
+        }
+    }
+
+    /// Adds the next event for the level alone, by the number of its kind.
+    pub(super) fn weigh_class(&mut self, class: u8) -> Option<()> {
+        self.members += 1;
+        self.grave(fact::class_of(class)?, None);
+        Some(())
+    }
+
+    fn count_in(&mut self, fact: &Fact<'_>) {
         if self.members == 0 {
             self.first(fact);
         }
         self.members += 1;
-        self.grave(fact, rule, list);
     }
 
-    fn grave(&mut self, fact: &Fact<'_>, rule: &RuleTexts<'_>, list: &IndicatorList) {
-        let graver = match &self.basis.gravest {
-            None => true,
-            Some((known, action)) => fact.class > *known || (fact.class == *known && fact.action < action.as_str()),
-        };
-        if graver {
-            self.basis.gravest = Some((fact.class, fact.action.to_owned()));
+    fn grave(&mut self, class: ActionClass, action: Option<&str>) {
+        let action = action.unwrap_or_default();
+        match &mut self.basis.gravest {
+            Some((known, named)) => {
+                if class > *known || (class == *known && action < named.as_str()) {
+                    *known = class;
+                    named.clear();
+                    named.push_str(action);
+                }
+            }
+            none => *none = Some((class, action.to_owned())),
         }
-        if !list.is_empty() {
-            let said = list.check_all(&indicators(fact), rule.window(fact.time).start);
-            merge::merge_findings(&mut self.basis.findings, &said);
-        }
+    }
+
+    fn find(&mut self, list: &IndicatorList, indicators: &[Indicator], at: Timestamp) {
+        merge::merge_findings(&mut self.basis.findings, &list.check_all(indicators, at));
     }
 
     fn first(&mut self, fact: &Fact<'_>) {
@@ -242,6 +311,11 @@ impl Told {
         self.level
     }
 
+    /// What [`Self::end`] found.
+    pub(super) fn level(&self) -> Level {
+        self.level
+    }
+
     /// Time of the first event.
     pub(super) fn time(&self) -> Timestamp {
         self.first.time
@@ -253,7 +327,7 @@ impl Told {
     }
 
     fn count(&self) -> (u64, bool) {
-        (self.members.min(MEMBER_CAP), self.members > MEMBER_CAP)
+        (self.members.min(MEMBER_CAP), self.at_least || self.members > MEMBER_CAP)
     }
 
     /// Appends the alert in the form that is wanted.
@@ -419,19 +493,22 @@ fn gravest(out: &mut Vec<u8>, count: u64, at_least: bool, class: ActionClass, ac
     json(out, &merge::say_gravest(count, at_least, class, action))
 }
 
-fn indicators(fact: &Fact<'_>) -> Vec<Indicator> {
+fn indicators(fact: &Fact<'_>, principal: bool) -> Vec<Indicator> {
     let text = |t: Option<&str>| t.map(str::to_owned);
-    let principal =
-        stands_for_someone(fact.kind, fact.principal).then(|| Indicator::Principal(fact.principal.to_owned()));
     [
         text(fact.source).map(Indicator::Address),
         text(fact.access_key).map(Indicator::Key),
         text(fact.user_agent).map(Indicator::Agent),
-        principal,
+        if principal { of_someone(fact) } else { None },
     ]
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// Who did it, if that is somebody.
+fn of_someone(fact: &Fact<'_>) -> Option<Indicator> {
+    stands_for_someone(fact.kind, fact.principal).then(|| Indicator::Principal(fact.principal.to_owned()))
 }
 
 /// [`sentinel_model::Principal::identifies_someone`] by kind and id.

@@ -279,15 +279,26 @@ impl Merge {
 
     /// The next record: its key and bytes.
     pub fn take_next(&mut self) -> io::Result<Option<(u128, &[u8])>> {
-        if std::mem::replace(&mut self.begun, true)
-            && let Some(first) = self.sources.first_mut()
-        {
+        if std::mem::replace(&mut self.begun, true) {
+            self.advance()?;
+        }
+        Ok(self.peek())
+    }
+
+    /// The record that is first now.
+    pub fn peek(&self) -> Option<(u128, &[u8])> {
+        self.sources.first().map(Source::top)
+    }
+
+    /// Leaves the record that is first now behind.
+    pub fn advance(&mut self) -> io::Result<()> {
+        if let Some(first) = self.sources.first_mut() {
             if !first.advance()? {
                 self.sources.swap_remove(0);
             }
             self.sift(0);
         }
-        Ok(self.sources.first().map(Source::top))
+        Ok(())
     }
 
     fn sift(&mut self, mut at: usize) {
