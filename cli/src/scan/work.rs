@@ -17,7 +17,7 @@ use anyhow::{Context, Result};
 use sentinel_detect::{Call, Correlator, Noted, RuleIndex, RuleSet, ScorerError};
 use sentinel_enrich::{Accumulator, Collector, IndicatorList, collect::Fact};
 use sentinel_ingest::{self as ingest, Limits, Record, Seen, Sight, identity, lineage, normalise};
-use sentinel_model::{Channel, Detection, Event, Provenance, Timestamp, alert::MatchedRule};
+use sentinel_model::{Channel, Detection, Event, Level, Provenance, Timestamp, Window, alert::MatchedRule};
 
 use super::{
     files::Input,
@@ -47,6 +47,8 @@ pub(super) struct Work {
     limits: Limits,
     lineage: bool,
     models: bool,
+    /// Whether informational alerts are only counted.
+    only_counts: bool,
     now: Timestamp,
     next: AtomicUsize,
     records: AtomicU64,
@@ -80,6 +82,7 @@ impl Work {
             limits: Limits { input_bytes: args.max_file_gib.saturating_mul(1 << 30), ..Limits::generous() },
             lineage: args.incidents,
             models: args.models,
+            only_counts: args.incidents || args.min_level > Level::Informational,
             now: Timestamp::now(),
             next: AtomicUsize::new(0),
             records: AtomicU64::new(0),
@@ -272,9 +275,23 @@ impl<'w> Worker<'w> {
         }
         let rules = &self.work.rules;
         let sketch = normalise::sketch(&record.value, record.envelope, self.work.now);
+        let feeds = rules.feeds_correlations(&self.hits);
+        let collector = &mut self.found.collector;
+        self.numbers.clear();
+        for hit in self.hits.iter().filter(|hit| rules.alerts_alone(**hit)) {
+            let meta = rules.meta(*hit);
+            if self.work.only_counts && meta.reference.level == Level::Informational {
+                let window = Window::around(sketch.time, meta.window_minutes);
+                collector.count((sketch.account, &sketch.principal.id), hit.number(), window)?;
+            } else {
+                self.numbers.push(hit.number());
+            }
+        }
+        if self.numbers.is_empty() && !feeds {
+            return Ok(());
+        }
         self.who.clear();
         Call::who(&sketch.principal, &mut self.who);
-        let collector = &mut self.found.collector;
         let class = collector.class(sketch.service, sketch.action, sketch.read_only, sketch.failure.is_none());
         let fact = Fact {
             time: sketch.time,
@@ -295,16 +312,13 @@ impl<'w> Worker<'w> {
             failure: sketch.failure.as_deref(),
         };
         let at = collector.keep(&fact)?;
-        if rules.feeds_correlations(&self.hits) {
+        if feeds {
             let noted = Noted { account: fact.account, time: fact.time, at, event };
             self.found.correlator.add(rules, &noted, &record.value, &self.hits).map_err(io::Error::other)?;
-            rules.drop_quiet(&mut self.hits);
-            if self.hits.is_empty() {
-                return Ok(());
-            }
         }
-        self.numbers.clear();
-        self.numbers.extend(self.hits.iter().map(|hit| hit.number()));
+        if self.numbers.is_empty() {
+            return Ok(());
+        }
         collector.add(at, &fact, &self.numbers)
     }
 

@@ -139,4 +139,3 @@ fn note(contested: &mut Vec<Contested>, hit: &Hit, by: &EventRef) {
         }),
     }
 }
-

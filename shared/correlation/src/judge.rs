@@ -153,7 +153,8 @@ fn completions(plan: &Plan, hits: &[Sight<'_>], from: usize, to: usize) -> Vec<C
     let earliest = time::plus_seconds(hits[from].time, -span);
     let mut first = hits[..from].partition_point(|hit| hit.time < earliest);
     let mut window = Sliding::new(plan);
-    for at in first..to {
+    let begin = first;
+    for at in begin..to {
         let earliest = time::plus_seconds(hits[at].time, -span);
         while hits[first].time < earliest {
             window.remove(hits, first, at);

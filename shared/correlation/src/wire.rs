@@ -259,7 +259,9 @@ pub fn read_onward(from: &mut &[u8]) -> Result<Vec<Option<Onward>>, Malformed> {
 /// Writes keys of groups.
 pub fn write_keys(keys: &[u128], out: &mut Vec<u8>) {
     put_number(out, keys.len() as u64);
-    keys.iter().for_each(|key| out.extend(key.to_le_bytes()));
+    for key in keys {
+        out.extend(key.to_le_bytes());
+    }
 }
 
 /// Reads what [`write_keys`] wrote, and takes its bytes off `from`.

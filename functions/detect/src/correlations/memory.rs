@@ -373,15 +373,16 @@ pub(super) struct Beyond {
     pub(super) elsewhere: Vec<u128>,
 }
 
+fn part<const N: usize>(head: &[u8; HEAD], from: usize) -> [u8; N] {
+    let mut part = [0; N];
+    part.copy_from_slice(&head[from..from + N]);
+    part
+}
+
 impl Slim {
     /// Reads what [`Light::write`] wrote.
     pub(super) fn read(bytes: &[u8]) -> Result<Self, SpillError> {
         let (head, rest) = bytes.split_first_chunk::<HEAD>().ok_or(SpillError::Damaged)?;
-        fn part<const N: usize>(head: &[u8; HEAD], from: usize) -> [u8; N] {
-            let mut part = [0; N];
-            part.copy_from_slice(&head[from..from + N]);
-            part
-        }
         let second = (u64::from_be_bytes(part(head, 1)) ^ 1 << 63).cast_signed();
         let time = Timestamp::new(second, i32::from_be_bytes(part(head, 9))).map_err(|_| SpillError::Damaged)?;
         let numbers = usize::from(u16::from_le_bytes(part(head, 23)));

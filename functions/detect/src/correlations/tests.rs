@@ -435,7 +435,7 @@ async fn more_hits_than_are_kept_give_the_same_in_memory_as_in_a_store() {
     // All of one second; spread over the window; and more of one second than are looked at together.
     for (count, width) in [(many, 1), (many, 1200), (5 * many, 1)] {
         let all: Vec<Event> = (0..count)
-            .map(|n| event(n * 7919 % count, n % width, if n % 50 == 0 { 1 } else { 0 }, u8::try_from(n % 4).unwrap()))
+            .map(|n| event(n * 7919 % count, n % width, u8::from(n % 50 == 0), u8::try_from(n % 4).unwrap()))
             .collect();
         let wanted = finished(&rules, collected(&rules, &all, 1 << 14));
         assert!(wanted.values().any(|d| d.correlated.as_ref().unwrap().at_least), "nothing was left out");

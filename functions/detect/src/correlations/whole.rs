@@ -59,11 +59,7 @@ pub struct Completed {
 
 impl Completed {
     /// The detection that it makes; `evidence` gives an event by its place.
-    pub fn detection(
-        &self,
-        rules: &RuleSet,
-        evidence: impl Fn(u64) -> std::sync::Arc<Evidence>,
-    ) -> Detection {
+    pub fn detection(&self, rules: &RuleSet, evidence: impl Fn(u64) -> std::sync::Arc<Evidence>) -> Detection {
         let outcome = Outcome {
             evidence: self.members.iter().map(|at| evidence(*at)).collect(),
             principal: evidence(self.completing).principal.clone(),
@@ -118,9 +114,8 @@ impl Correlator {
         loop {
             let next = streams.least();
             // Whoever refers to correlations is looked at when all of these are: their hits come by then.
-            let ends_depth = scope_of
-                .as_ref()
-                .is_some_and(|scope| next.is_none_or(|(_, key)| depth(key) != depth(scope.key)));
+            let ends_depth =
+                scope_of.as_ref().is_some_and(|scope| next.is_none_or(|(_, key)| depth(key) != depth(scope.key)));
             if ends_depth && let Some(done) = scope_of.take() {
                 done.finish(&mut tools)?;
                 if !tools.upper.is_empty() {

@@ -104,7 +104,9 @@ impl Facts {
             into.push(fact.class as u8);
             into.extend_from_slice(&session.to_le_bytes());
             let texts = [Some(fact.service), Some(fact.action), fact.invoked_by, fact.failure];
-            texts.into_iter().for_each(|text| put(into, text));
+            for text in texts {
+                put(into, text);
+            }
             into.extend_from_slice(&u32::try_from(fact.id.len()).unwrap_or(NONE).to_le_bytes());
         })?;
         if at >> PLACE_BITS != 0 {
@@ -127,7 +129,9 @@ impl Facts {
             fact.user_agent,
             fact.access_key,
         ];
-        texts.into_iter().for_each(|text| put(session, text));
+        for text in texts {
+            put(session, text);
+        }
         let key = hash::hash_64(session);
         #[allow(clippy::cast_possible_truncation, reason = "a place below LATELY")]
         let known = &mut self.lately[key as usize % LATELY];
@@ -162,6 +166,7 @@ fn put(into: &mut Vec<u8>, text: Option<&str>) {
     into.extend_from_slice(text.unwrap_or_default().as_bytes());
 }
 
+#[allow(clippy::option_option, reason = "bytes that are damaged, or a text that is not there")]
 fn take<'a>(from: &mut &'a [u8]) -> Option<Option<&'a str>> {
     let (len, rest) = from.split_first_chunk::<4>()?;
     let len = u32::from_le_bytes(*len);

@@ -6,7 +6,7 @@
 
 use std::{io, thread};
 
-use sentinel_model::{Alert, Level, alert, hash};
+use sentinel_model::{Alert, Level, alert};
 use sentinel_spill::{Log, Pages, Sorter};
 
 use super::{
@@ -59,12 +59,7 @@ impl<'f, 'r> Finish<'f, 'r> {
 
     /// The alert that a match belongs to.
     fn alert_of(&self, mark: &Mark<'_>, rule: u32) -> io::Result<u128> {
-        let window = self.rule(rule)?.window(mark.time);
-        let mut key = [0; 28];
-        key[..16].copy_from_slice(&mark.who.to_le_bytes());
-        key[16..20].copy_from_slice(&rule.to_le_bytes());
-        key[20..].copy_from_slice(&window.start.as_second().to_le_bytes());
-        Ok(hash::hash_128(&key))
+        Ok(super::alert_key(mark.who, rule, self.rule(rule)?.window(mark.time)))
     }
 
     /// Whether alerts of a rule are only counted: an informational rule's have no other level.
@@ -167,7 +162,12 @@ impl<'f, 'r> Finish<'f, 'r> {
     ) -> io::Result<()> {
         let mut other = self.facts.reader();
         let completing = other.get(found.completing)?;
-        let each = |take: &mut dyn FnMut(&Fact<'_>)| events.try_for_each(|at| Ok(take(&reader.get(at)?)));
+        let each = |take: &mut dyn FnMut(&Fact<'_>)| {
+            events.try_for_each(|at| {
+                take(&reader.get(at)?);
+                Ok(())
+            })
+        };
         told.add_found(found, &completing, self.list, each, whole)
     }
 

@@ -48,7 +48,9 @@ impl AllFound {
                 into.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
                 into.extend_from_slice(text.as_bytes());
             }
-            events.iter().for_each(|at| into.extend_from_slice(&at.to_le_bytes()));
+            for at in events {
+                into.extend_from_slice(&at.to_le_bytes());
+            }
         });
         written.map(|_| ())
     }

@@ -29,7 +29,7 @@ pub(super) struct Mark<'a> {
 /// Appends an event's mark, and the numbers of its rules.
 pub(super) fn write(at: u64, fact: &Fact<'_>, rules: &[u32], into: &mut Vec<u8>) {
     fact::write_order(fact, into);
-    into.extend_from_slice(&who(fact).to_be_bytes());
+    into.extend_from_slice(&who(fact.account, fact.principal).to_be_bytes());
     into.extend_from_slice(&hash::hash_64(fact.region.unwrap_or_default().as_bytes()).to_be_bytes());
     into.push(fact.class as u8);
     into.extend_from_slice(&at.to_be_bytes());
@@ -45,12 +45,12 @@ pub(super) fn write_rules(rules: impl ExactSizeIterator<Item = u32>, into: &mut 
     into.extend_from_slice(&count.to_le_bytes());
 }
 
-/// Principal and account.
-fn who(fact: &Fact<'_>) -> u128 {
-    let mut text = Vec::with_capacity(fact.principal.len() + fact.account.len() + 1);
-    text.extend_from_slice(fact.account.as_bytes());
+/// Account and principal.
+pub(super) fn who(account: &str, principal: &str) -> u128 {
+    let mut text = Vec::with_capacity(principal.len() + account.len() + 1);
+    text.extend_from_slice(account.as_bytes());
     text.push(0);
-    text.extend_from_slice(fact.principal.as_bytes());
+    text.extend_from_slice(principal.as_bytes());
     hash::hash_128(&text)
 }
 

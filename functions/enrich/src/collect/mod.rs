@@ -10,7 +10,7 @@
 use std::{cmp::Ordering, io, sync::Arc};
 
 use sentinel_model::{
-    Alert, Level, Timestamp,
+    Alert, Level, Timestamp, Window,
     alert::{ActionClass, MatchedRule},
     hash,
 };
@@ -34,7 +34,7 @@ use sentinel_spill::{Log, Sorter};
 use told::RuleTexts;
 
 /// Bytes that a match takes beside its event while alerts are brought together.
-const MATCH_BYTES: usize = 48;
+const MATCH_BYTES: usize = 32;
 /// Bytes of alerts of correlations held in memory.
 pub(crate) const FOUND: usize = 2 << 20;
 
@@ -46,13 +46,20 @@ pub type Say = fn(&Fact<'_>, &mut String);
 pub struct Collector {
     facts: Facts,
     events: Sorter,
+    /// Keys of alerts that are only counted.
+    counted: Sorter,
     classes: Classes,
 }
 
 impl Collector {
     /// A collector that holds about `budget` bytes in memory. The numbers of workers begin at 0.
     pub fn new(budget: usize, worker: u16) -> Self {
-        Self { facts: Facts::new(budget / 2, worker), events: Sorter::new(budget / 2), classes: Classes::default() }
+        Self {
+            facts: Facts::new(budget / 3, worker),
+            events: Sorter::new(budget / 2),
+            counted: Sorter::new(budget / 6),
+            classes: Classes::default(),
+        }
     }
 
     /// Keeps an event; its place.
@@ -67,6 +74,12 @@ impl Collector {
         self.events.push(key, rules.len() * MATCH_BYTES, |into| mark::write(at, fact, rules, into))
     }
 
+    /// Adds a match of an informational rule whose alerts are not wanted: they have no other level, so they are only
+    /// counted, and nothing of the event is kept.
+    pub fn count(&mut self, who: (&str, &str), rule: u32, window: Window) -> io::Result<()> {
+        self.counted.push(alert_key(mark::who(who.0, who.1), rule, window), 0, |_| ())
+    }
+
     /// The kind of an action, see [`score::classify_action`], remembered.
     pub fn class(&mut self, service: &str, action: &str, read_only: Option<bool>, success: bool) -> ActionClass {
         self.classes.of(service, action, read_only, success)
@@ -75,7 +88,17 @@ impl Collector {
     /// Puts in order what was collected: done by the worker, so that all do it at once.
     pub fn seal(&mut self) {
         self.events.sort();
+        self.counted.sort();
     }
+}
+
+/// The alert of an account and principal, a rule and a window.
+fn alert_key(who: u128, rule: u32, window: Window) -> u128 {
+    let mut key = [0; 28];
+    key[..16].copy_from_slice(&who.to_le_bytes());
+    key[16..20].copy_from_slice(&rule.to_le_bytes());
+    key[20..].copy_from_slice(&window.start.as_second().to_le_bytes());
+    hash::hash_128(&key)
 }
 
 /// Kinds of actions that were worked out before.
@@ -122,6 +145,7 @@ pub type Counts = [u64; Level::ALL.len()];
 pub struct Collected<'r> {
     facts: AllFacts,
     events: Vec<Sorter>,
+    counted: Vec<Sorter>,
     rules: Vec<RuleTexts<'r>>,
     say: Say,
     list: Arc<IndicatorList>,
@@ -138,8 +162,13 @@ impl<'r> Collected<'r> {
         list: Arc<IndicatorList>,
     ) -> io::Result<Self> {
         let rules = rules.into_iter().map(RuleTexts::new).collect::<io::Result<_>>()?;
-        let (facts, events): (Vec<_>, Vec<_>) = collectors.into_iter().map(|c| (c.facts, c.events)).unzip();
-        Ok(Self { facts: AllFacts::new(facts), events, rules, say, list, found: Log::new(FOUND) })
+        let (mut facts, mut events, mut counted) = (Vec::new(), Vec::new(), Vec::new());
+        for collector in collectors {
+            facts.push(collector.facts);
+            events.push(collector.events);
+            counted.push(collector.counted);
+        }
+        Ok(Self { facts: AllFacts::new(facts), events, counted, rules, say, list, found: Log::new(FOUND) })
     }
 
     /// Compares two events by their places: by time, id, then content.
@@ -166,7 +195,12 @@ impl<'r> Collected<'r> {
         for alert in others {
             counts[alert.level as usize] += 1;
         }
-        let Self { facts, events, rules, say, list, found } = self;
+        let Self { facts, events, counted, rules, say, list, found } = self;
+        let (mut counted, mut before) = (Sorter::merge(counted)?, None);
+        while let Some((key, _)) = counted.take_next()? {
+            counts[Level::Informational as usize] += u64::from(before.replace(key) != Some(key));
+        }
+        drop(counted);
         let finish = Finish { facts: &facts, rules: &rules, say, list: &list, wanted, others, found: &found };
         if events.iter().any(Sorter::spilled) {
             finish.on_disk(events, counts, take)

@@ -119,12 +119,11 @@ fn fact_of<'a>(m: &'a Member, user: &'a sentinel_model::Principal, class: Action
 }
 
 fn say(fact: &Fact<'_>, said: &mut String) {
-    said.push_str(&format!("Matched on {}.", fact.action));
+    said.extend(["Matched on ", fact.action, "."]);
 }
 
 fn collected(events: &[u32], workers: usize, budget: usize) -> Vec<Collector> {
-    let mut all: Vec<Collector> =
-        (0..workers).map(|n| Collector::new(budget, u16::try_from(n).unwrap())).collect();
+    let mut all: Vec<Collector> = (0..workers).map(|n| Collector::new(budget, u16::try_from(n).unwrap())).collect();
     for (i, n) in events.iter().enumerate() {
         let (m, user) = (numbered(*n), crate::testing::user(who(*n)));
         let collector = &mut all[i % workers];
@@ -232,5 +231,88 @@ fn whoever_stops_reading_stops_the_printing() {
         let gone = all.tell(wanted, &[], &mut counts, &mut |_| Err(io::ErrorKind::BrokenPipe.into()));
         assert_eq!(gone.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         assert!(counts.iter().sum::<u64>() > 0, "all were counted before");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+    #[test]
+    fn a_correlation_says_what_its_detection_would(
+        events in prop::collection::btree_set(0..400_u32, 1..80),
+        completing in any::<prop::sample::Index>(),
+        at_least in any::<bool>(),
+        budget in prop::sample::select(vec![1, 1 << 20]),
+        with_list in any::<bool>(),
+    ) {
+        let list = if with_list { list() } else { Arc::new(IndicatorList::default()) };
+        let mut members: Vec<(u32, Member)> = events.iter().map(|n| (*n, numbered(*n))).collect();
+        members.sort_by(|a, b| a.1.event.cmp(&b.1.event));
+        let first = members[completing.index(members.len())].0;
+        let (rule, attack, why) = rules().swap_remove(0);
+        let mut calls = sentinel_correlation::Calls::default();
+        for (_, m) in &members {
+            calls.add(&m.service, &m.action, m.success);
+        }
+        let mut d = detection(&rule.id, rule.level, who(first), members.iter().map(|(_, m)| m.clone()).collect());
+        (d.rule, d.attack) = (rule, attack);
+        d.reasons = vec!["Many events.".into(), calls.said(), why.to_owned()];
+        d.correlated = Some(sentinel_model::Correlated { revision: 0, at_least, superseded_by: None });
+        let mut all = Accumulator::new(Arc::clone(&list));
+        all.add(&d);
+        let wanted = all.finish();
+
+        let mut collector = Collector::new(budget, 0);
+        let users: Vec<_> = members.iter().map(|(n, _)| crate::testing::user(who(*n))).collect();
+        let mut places = Vec::new();
+        for ((n, m), user) in members.iter().zip(&users) {
+            let class = collector.class(&m.service, &m.action, m.read_only, m.success);
+            let fact = fact_of(m, user, class);
+            places.push(collector.keep(&fact).unwrap());
+            if *n == members[0].0 {
+                // Matches beside it do not get into it.
+                collector.add(places[places.len() - 1], &fact, &[2]).unwrap();
+            }
+        }
+        let completing = places[members.iter().position(|(n, _)| *n == first).unwrap()];
+        let mut found = AllFound::default();
+        let alert = Found {
+            rule: 0,
+            alert_id: &d.alert_id,
+            account: &d.account,
+            window: d.window.start,
+            finding: "Many events.",
+            completing,
+            at_least,
+        };
+        found.add(&alert, &places).unwrap();
+        let (mut told, mut counts, rules) = (Vec::new(), Counts::default(), rules());
+        let collected = Collected::new(vec![collector], labels(&rules), say, list).unwrap().with(found);
+        let form = Wanted { form: Form::Line, min_level: Level::Low, threads: 2 };
+        collected
+            .tell(form, &[], &mut counts, &mut |line| {
+                told.push(String::from_utf8(line.to_vec()).unwrap());
+                Ok(())
+            })
+            .unwrap();
+        prop_assert_eq!(told, lines(&wanted, Level::Low));
+        prop_assert_eq!(counts[wanted[0].level as usize], 1);
+    }
+}
+
+#[test]
+fn what_is_only_counted_is_counted_once_an_alert() {
+    let window =
+        |hour: i64| sentinel_model::Window { start: Timestamp::from_second(hour * 3600).unwrap(), minutes: 60 };
+    for budget in [1, 1 << 20] {
+        let mut all = [Collector::new(budget, 0), Collector::new(budget, 1)];
+        for n in 0..40_usize {
+            let who = ("111122223333", WHO[n % 2]);
+            all[n % 3 % 2]
+                .count(who, u32::try_from(n % 4 / 2).unwrap(), window(i64::try_from(n % 5).unwrap()))
+                .unwrap();
+        }
+        let wanted = Wanted { form: Form::Line, min_level: Level::Low, threads: 1 };
+        let (found, counts) = told(all.into(), wanted, &[]);
+        assert_eq!((found.len(), counts), (0, [20, 0, 0, 0, 0]));
     }
 }

@@ -6,15 +6,18 @@
 
 use std::io;
 
+use sentinel_correlation::Calls;
 use sentinel_model::{
     Alert, Level, PrincipalKind, Timestamp, Window,
     alert::{self, ActionClass, INDICATOR_CAP, KEY_CAP, MEMBER_CAP, MatchedRule, SHOWN_EVENTS, ScoreBasis},
     incident::AlertBrief,
 };
-use sentinel_correlation::Calls;
 use serde::{Deserialize, Serialize};
 
-use super::{Found, Say, fact::{self, Fact}};
+use super::{
+    Found, Say,
+    fact::{self, Fact},
+};
 use crate::{
     indicator_list::IndicatorList,
     intel::Indicator,
@@ -210,7 +213,11 @@ impl Told {
         let mut calls = Calls::default();
         events(&mut |fact| {
             if whole {
-                calls.add(fact.service, fact.action, !matches!(fact.class, ActionClass::FailedRead | ActionClass::FailedChange));
+                calls.add(
+                    fact.service,
+                    fact.action,
+                    !matches!(fact.class, ActionClass::FailedRead | ActionClass::FailedChange),
+                );
                 self.gather(fact);
             } else {
                 self.count_in(fact);
