@@ -448,6 +448,6 @@ mod tests {
         assert_eq!(longest_pause(30, quick), PAUSE * 10);
         assert_eq!(longest_pause(1, slow), slow);
         assert_eq!(longest_pause(3, slow), slow * 3);
-        assert_eq!(longest_pause(30, Duration::from_secs(60)), LONGEST_PAUSE);
+        assert_eq!(longest_pause(30, Duration::from_mins(1)), LONGEST_PAUSE);
     }
 }
