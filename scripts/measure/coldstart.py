@@ -4,10 +4,11 @@ Each binary is started again and again against a local Runtime API (`runtime`), 
 already. Measured is the time from starting the process until its answer has come, so what Lambda adds itself
 (fetching the package, making the sandbox) is not in it. In a first round, which is not counted, one attack's event
 goes through all stages with AWS calls passed on to the emulator; then the same calls are answered from memory
-(`replay`), so that the emulator's slowness is not taken for ours. With `--live` every call goes to the emulator.
+(`replay`, compiled), so that the emulator's slowness is not taken for ours. With `--live` every call goes to the
+emulator.
 
 Out: a table of medians, resident memory, and sizes of binary and zip. The exit status says whether every function
-stays within its bound, as a multiple of the hello-world function of the same run.
+stays within its bound, as a multiple of the hello-world function of the same run. `--calls` names each call.
 
 Run by `make coldstart`, which builds the binaries and starts the emulator.
 """
@@ -15,6 +16,7 @@ Run by `make coldstart`, which builds the binaries and starts the emulator.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -28,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-from replay import Replay, Tape
+from replay import Replay
 from runtime import Function, sqs_event
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,18 +49,22 @@ class Subject:
     event: Any
     environment: dict[str, str]
     seconds: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
     peak: list[int] = field(default_factory=list)
-    calls: list[int] = field(default_factory=list)
-    tape: Tape = field(default_factory=Tape)
+    calls: list[list[str]] = field(default_factory=list)
+    answering: list[float] = field(default_factory=list)
 
     def once(self, folder: Path, aws: Replay, recording: bool) -> Any:
         """Starts the function for one event; its answer."""
-        aws.play(self.tape, recording)
+        aws.play(self.name, recording)
         with Function(self.binary, self.environment, folder / f"{self.name}.log") as function:
             answer = function.invoke(self.event)
             self.seconds.append(time.perf_counter() - function.started)
             self.peak.append(function.peak_bytes())
-            self.calls.append(aws.calls)
+        self.cpu.append(function.total_cpu_seconds())
+        done = aws.play(self.name, False)
+        self.calls.append(done.calls)
+        self.answering.append(done.seconds)
         failures = (answer.value or {}).get("batchItemFailures") if isinstance(answer.value, dict) else None
         if answer.error or failures:
             log = (folder / f"{self.name}.log").read_text()[-3000:]
@@ -232,16 +238,18 @@ def http_request(path: str) -> dict[str, Any]:
     }
 
 
-def subjects(world: World, aws: Replay, binaries: Path, hello: Path, folder: Path) -> list[Subject]:
+def subjects(world: World, aws: Replay, binaries: Path, folder: Path) -> list[Subject]:
     """What is measured. The first event goes through all stages, so that each stage's next one is known."""
-    found = [Subject("hello-world", hello, {}, {})]
+    found = [Subject("hello-world", binary(binaries, "hello-world"), {}, {})]
 
     def add(name: str, event: Any) -> Any:
-        subject = Subject(name, binaries / f"{name}-lambda", event, world.environment)
+        subject = Subject(name, binary(binaries, f"{name}-lambda"), event, world.environment)
         answer = subject.once(folder, aws, recording=True)
         subject.seconds.clear()
+        subject.cpu.clear()
         subject.peak.clear()
         subject.calls.clear()
+        subject.answering.clear()
         found.append(subject)
         return answer
 
@@ -263,23 +271,23 @@ def zipped_bytes(binary: Path, folder: Path) -> int:
     return package.stat().st_size
 
 
-def stripped(binary: Path, folder: Path) -> Path:
+def stripped(subject: Subject, folder: Path) -> Path:
     """The binary as it is deployed: without symbols, which cargo-lambda takes out."""
-    copy = folder / f"stripped-{binary.name}"
-    subprocess.run(["strip", "-o", str(copy), str(binary)], check=True)
+    copy = folder / f"stripped-{subject.name}"
+    subprocess.run(["strip", "-o", str(copy), str(subject.binary)], check=True)
     return copy
 
 
 def report(measured: list[Subject], folder: Path, rounds: int) -> bool:
     """Prints the table; whether every function stays within its bound."""
-    base = statistics.median(measured[0].seconds)
+    base, base_cpu = statistics.median(measured[0].seconds), statistics.median(measured[0].cpu)
     print(f"\nStart of the process to its first answer, {rounds} starts each, in turn:\n")
-    print("| function | median ms | fastest | slowest | times hello-world | at most | AWS calls | resident MB | binary MB | zip MB |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    print("| function | median ms | fastest | slowest | times hello-world | at most | CPU ms | times hello-world | AWS calls | their answers, ms | resident MB | binary MB | zip MB |")
+    print("| --- |" + " ---: |" * 12)
     good = True
     for subject in measured:
         median, bound = statistics.median(subject.seconds), BOUNDS.get(subject.name)
-        times = median / base
+        times, cpu = median / base, statistics.median(subject.cpu)
         kept = bound is None or times <= bound
         good &= kept
         cells = [
@@ -289,7 +297,10 @@ def report(measured: list[Subject], folder: Path, rounds: int) -> bool:
             f"{max(subject.seconds) * 1000:.1f}",
             f"{times:.2f}" + ("" if kept else " **over**"),
             "" if bound is None else f"{bound:.0f}",
-            f"{statistics.median(subject.calls):.0f}",
+            f"{cpu * 1e3:.1f}",
+            f"{cpu / base_cpu:.2f}",
+            f"{statistics.median(map(len, subject.calls)):.0f}",
+            f"{statistics.median(subject.answering) * 1e3:.2f}",
             f"{statistics.median(subject.peak) / 2**20:.0f}",
             f"{subject.binary.stat().st_size / 2**20:.1f}",
             f"{zipped_bytes(subject.binary, folder) / 2**20:.1f}",
@@ -298,32 +309,42 @@ def report(measured: list[Subject], folder: Path, rounds: int) -> bool:
     return good
 
 
+def binary(folder: Path, name: str) -> Path:
+    """A binary as cargo leaves it, or as cargo-lambda does."""
+    found = [path for path in (folder / name, folder / name / "bootstrap") if path.is_file()]
+    if not found:
+        sys.exit(f"there is no {name} in {folder}")
+    return found[0]
+
+
 def main() -> int:
     """Measures, prints, and says by its exit status whether the bounds hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binaries", type=Path, default=ROOT / "target/release")
-    parser.add_argument("--hello", type=Path, help="the hello-world binary; default: built as an example beside them")
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--only", nargs="+", help="measure these and hello-world, not all")
+    parser.add_argument("--calls", action="store_true", help="name the AWS calls of each function")
     parser.add_argument("--live", action="store_true", help="pass every AWS call on to the emulator")
     args = parser.parse_args()
     endpoint = os.environ.get("SENTINEL_TEST_EMULATOR")
     if not endpoint:
         sys.exit("run this by `make coldstart`: it starts the emulator and says where")
-    hello = args.hello or args.binaries / "examples/hello"
-    if not hello.exists():
-        profile = ["--release"] if args.binaries.name == "release" else []
-        build = ["cargo", "build", "--locked", *profile, "-p", "sentinel-lambda", "--example", "hello"]
-        subprocess.run(build, cwd=ROOT, check=True)
-    with tempfile.TemporaryDirectory(prefix="coldstart-") as name:
-        folder = Path(name)
-        aws = Replay(endpoint)
-        measured = subjects(World(endpoint, aws.url), aws, args.binaries, hello, folder)
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="coldstart-")))
+        aws = stack.enter_context(Replay(binary(args.binaries, "replay"), endpoint))
+        measured = subjects(World(endpoint, aws.url), aws, args.binaries, folder)
+        if args.only:
+            measured = [subject for subject in measured if subject.name in ("hello-world", *args.only)]
         for subject in measured:
-            subject.binary = stripped(subject.binary, folder)
+            subject.binary = stripped(subject, folder)
         for _ in range(args.rounds):
             for subject in measured:
                 subject.once(folder, aws, recording=args.live)
-        return 0 if report(measured, folder, args.rounds) else 1
+        good = report(measured, folder, args.rounds)
+        if args.calls:
+            for subject in measured:
+                print(f"\n{subject.name}:", *(f"\n    {call}" for call in subject.calls[-1]))
+        return 0 if good else 1
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import resource
 import subprocess
 import threading
 import time
@@ -98,6 +99,7 @@ class Function:
             "AWS_REGION": "us-east-1",
             **environment,
         }
+        self.used: resource.struct_rusage | None = None
         self.started = time.perf_counter()
         self.process = subprocess.Popen([str(binary)], env=whole, stdout=self.log, stderr=self.log)
 
@@ -106,7 +108,8 @@ class Function:
 
     def __exit__(self, *_: object) -> None:
         self.process.kill()
-        self.process.wait()
+        _, status, self.used = os.wait4(self.process.pid, 0)
+        self.process.returncode = os.waitstatus_to_exitcode(status)
         self.server.shutdown()
         self.server.server_close()
         self.log.close()
@@ -135,6 +138,12 @@ class Function:
         """CPU time of the process so far, user and system (proc(5), `stat`)."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def total_cpu_seconds(self) -> float:
+        """CPU time of its whole life, user and system, exact to the microsecond. After the `with` block."""
+        if self.used is None:
+            raise RuntimeError("it still runs")
+        return self.used.ru_utime + self.used.ru_stime
 
     def peak_bytes(self) -> int:
         """Most memory the process had resident (proc(5), `status`, `VmHWM`)."""

@@ -11,7 +11,6 @@
 //! invocations, and a store that does not answer must not hold up detection.
 
 pub mod record;
-pub mod source;
 
 use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
@@ -24,7 +23,7 @@ use tokio::{sync::Mutex, task::JoinSet, time::timeout};
 use tracing::{error, info, warn};
 
 pub use record::{RecordedSet, Records};
-pub use source::{RuleObject, RuleSource, RuleSourceError};
+pub use sentinel_state::rules::{RuleObject, RuleSource, RuleSourceError};
 
 use crate::rules::{LoadReport, MAX_FILE_BYTES, Refused, RuleSet, SharedRules, is_rule_file};
 

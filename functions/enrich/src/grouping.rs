@@ -15,6 +15,7 @@ use std::{
     time::Instant,
 };
 
+use futures::future::{try_join, try_join_all};
 use sentinel_model::{
     Identity, Level, LineageEdge, Timestamp,
     incident::{AlertBrief, CHAIN_SECONDS},
@@ -34,6 +35,8 @@ use crate::{
 
 /// Identities followed from one alert, in each direction.
 const FOLLOWED: usize = 500;
+/// Identities read side by side.
+const READ_AT_ONCE: usize = 8;
 /// Alerts read of one identity.
 const ALERTS_OF_ONE: usize = 1000;
 /// Incidents merged in one transaction; more take another round.
@@ -230,8 +233,8 @@ impl Grouping<'_> {
         let own: Vec<Identity> = brief.identities().collect();
         let from = time::plus_seconds(brief.time, -2 * CHAIN_SECONDS - SLACK);
         let to = time::plus_seconds(brief.time_last, CHAIN_SECONDS + SLACK);
-        let (up, mut edges) = self.follow(&own, from, to, Direction::Up).await?;
-        let (down, forward) = self.follow(&own, from, to, Direction::Down).await?;
+        let up = self.follow(&own, from, to, Direction::Up);
+        let ((up, mut edges), (down, forward)) = try_join(up, self.follow(&own, from, to, Direction::Down)).await?;
         edges.extend(forward);
         let near = (time::plus_seconds(brief.time, -CHAIN_SECONDS), time::plus_seconds(brief.time_last, CHAIN_SECONDS));
         let mut refs = self.alerts_of(up.union(&down), near).await?;
@@ -254,12 +257,14 @@ impl Grouping<'_> {
         let mut seen: BTreeSet<Identity> = from_these.iter().cloned().collect();
         let mut open: VecDeque<Identity> = from_these.iter().cloned().collect();
         let mut edges = Vec::new();
-        while let Some(identity) = open.pop_front() {
-            let steps = match direction {
-                Direction::Up => self.lineage.steps_into(&identity, from, to).await?,
-                Direction::Down => self.lineage.steps_by(&identity, from, to).await?,
-            };
-            for edge in steps {
+        while !open.is_empty() {
+            let reads = open.drain(..open.len().min(READ_AT_ONCE)).map(|identity| async move {
+                match direction {
+                    Direction::Up => self.lineage.steps_into(&identity, from, to).await,
+                    Direction::Down => self.lineage.steps_by(&identity, from, to).await,
+                }
+            });
+            for edge in try_join_all(reads).await?.into_iter().flatten() {
                 let next: Vec<Identity> = match direction {
                     Direction::Up => edge.makers().collect(),
                     Direction::Down => vec![edge.made.clone()],
@@ -283,9 +288,11 @@ impl Grouping<'_> {
         identities: impl Iterator<Item = &Identity>,
         (from, to): (Timestamp, Timestamp),
     ) -> Result<BTreeSet<Ref>, TableError> {
+        let identities: Vec<&Identity> = identities.collect();
         let mut refs = BTreeSet::new();
-        for identity in identities {
-            refs.extend(self.incidents.linked(identity, from, to, ALERTS_OF_ONE).await?);
+        for some in identities.chunks(READ_AT_ONCE) {
+            let reads: Vec<_> = some.iter().map(|i| self.incidents.linked(i, from, to, ALERTS_OF_ONE)).collect();
+            refs.extend(try_join_all(reads).await?.into_iter().flatten());
         }
         Ok(refs)
     }

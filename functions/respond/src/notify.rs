@@ -5,6 +5,7 @@
 //! an id by which a repetition after a crash is known.
 
 use async_trait::async_trait;
+use futures::future::join_all;
 use sentinel_durable::{Stage, lease, outbox};
 use sentinel_model::response::{Response, ResponseState};
 use sentinel_model::{Alert, Level, Timestamp, hash, time};
@@ -187,18 +188,14 @@ impl Respond {
     /// Sends an alert's notice through every channel that has not had it for this level.
     pub(crate) async fn notify_alert(&self, alert: &Alert) -> Result<(), WorkError> {
         let notification = Notification::of_alert(alert, self.ports.clock.now())?;
-        for notifier in &self.ports.notifiers {
-            let known = self.ports.responses.notice(&alert.account, &notification.id, notifier.name()).await?;
-            if known.is_some() {
-                continue;
-            }
+        let decided = self.ports.notifiers.iter().map(|notifier| async {
             match self.table().write(one_notice(&notification, notifier.name())?).await {
-                Err(e) if !e.is_condition() => return Err(e.into()),
-                // Somebody else decided on it at the same moment: then it is on its way.
-                _ => {}
+                Err(e) if !e.is_condition() => Err(WorkError::from(e)),
+                // It was decided on before: then it went, or is on its way.
+                _ => Ok(()),
             }
-        }
-        Ok(())
+        });
+        join_all(decided).await.into_iter().collect()
     }
 
     /// Delivers one notice, unless it was delivered. A failure sets a timer for the next try.

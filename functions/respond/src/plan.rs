@@ -1,5 +1,6 @@
 //! Planning: from a raised alert to one response for each key it used, once for each alert and level.
 
+use futures::{TryFutureExt, future::try_join};
 use sentinel_durable::Stage;
 use sentinel_model::message::AlertRaised;
 use sentinel_model::response::{ActionKind, Mode, Progress, Response, ResponseState, response_id};
@@ -84,18 +85,24 @@ impl Respond {
         let alert = &found.alert;
         let account = alert.account.as_str();
         for _ in 0..TRIES {
-            let known = self.ports.responses.answer(account, &alert.alert_id, alert.level, kind, access_key_id).await?;
+            let responses = &self.ports.responses;
+            let known = responses.answer(account, &alert.alert_id, alert.level, kind, access_key_id);
+            let (known, track) = try_join(known, responses.track(account, access_key_id, kind)).await?;
             if let Some(answer) = known {
                 self.drive(account, &answer.response_id).await?;
                 return Ok(false);
             }
-            let track = self.ports.responses.track(account, access_key_id, kind).await?;
             let id = response_id(account, access_key_id, kind, track.undo_count);
-            let owner = if actions::for_kind(kind).is_some() {
-                self.read_owner(account, access_key_id, &id).await?
-            } else {
-                Ok(None)
+            let owner = async {
+                if actions::for_kind(kind).is_some() {
+                    self.read_owner(account, access_key_id, &id).await
+                } else {
+                    Ok(Ok(None))
+                }
             };
+            // The plan is written on the condition that the response is as it was read, whenever that was.
+            let existing = responses.get(account, &id).map_err(WorkError::from);
+            let (owner, existing) = try_join(owner, existing).await?;
             if let Err(e) = &owner
                 && e.is_passing()
                 && tries < MAX_PLAN_TRIES
@@ -109,8 +116,11 @@ impl Respond {
                 self.watch(&work, &id).await?;
             }
             let question = Question { found, playbook, kind, access_key_id, owner };
-            match self.write_plan(&question, &track, &id).await {
-                Ok(()) => {
+            let is_new = existing.is_none();
+            match self.write_plan(&question, &track, &id, existing).await {
+                // Nothing is under way, and without a timer there is none to forget.
+                Ok(ResponseState::Observed) if is_new => return Ok(false),
+                Ok(_) => {
                     self.drive(account, &id).await?;
                     return Ok(false);
                 }
@@ -122,10 +132,16 @@ impl Respond {
         Err(WorkError::Contended(alert.alert_id.clone()))
     }
 
-    /// Writes the answer to one question: a new response, an old one planned again, or just which one it is.
-    async fn write_plan(&self, question: &Question<'_>, track: &Track, id: &str) -> Result<(), WorkError> {
+    /// Writes the answer to one question: a new response, an old one planned again, or just which one it is. Returns
+    /// the state in which the response is then.
+    async fn write_plan(
+        &self,
+        question: &Question<'_>,
+        track: &Track,
+        id: &str,
+        existing: Option<StoredResponse>,
+    ) -> Result<ResponseState, WorkError> {
         let alert = &question.found.alert;
-        let existing = self.ports.responses.get(&alert.account, id).await?;
         let (planned, mut writes) = self.planned(question, track, id, existing.as_ref()).await?;
         writes.push(Responses::put_answer(&planned, &alert.alert_id, alert.level)?);
         writes.push(Responses::check_track(&alert.account, question.access_key_id, question.kind, track));
@@ -144,7 +160,7 @@ impl Respond {
         if existing.is_none_or(|before| before.response.state != planned.state) {
             log_state(&planned);
         }
-        Ok(())
+        Ok(planned.state)
     }
 
     /// The response as it should be now, and what else belongs to the transaction.
@@ -250,10 +266,11 @@ impl Respond {
     ) -> Result<Vec<Write>, WorkError> {
         let now = self.ports.clock.now();
         let account = response.account.clone();
-        let count = self.ports.responses.hour_count(&account, now).await?;
+        let count = self.ports.responses.hour_count(&account, now).map_err(WorkError::from);
+        let (count, kill_switch) = try_join(count, self.kill_switch_is_on()).await?;
         let circumstances = Circumstances {
             mode: response.mode,
-            kill_switch: self.kill_switch_is_on().await?,
+            kill_switch,
             undo_count: track.undo_count,
             earlier: existing.and_then(|before| earlier(before.response.state)),
             actions_this_hour: count.actions,

@@ -6,7 +6,7 @@
 
 use async_trait::async_trait;
 use aws_sdk_s3::{Client, types::ObjectVersion};
-use sentinel_detect::{RuleObject, RuleSource, RuleSourceError};
+use sentinel_state::rules::{RuleObject, RuleSource, RuleSourceError};
 
 use crate::sdk::CallError;
 

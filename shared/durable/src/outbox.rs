@@ -4,6 +4,7 @@
 //! it. A crash between the two sends it once more, with the same content: at least once, never lost.
 //! Called by handlers after their transaction, and by the worker's chores so that what a crash left is sent.
 
+use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use tracing::error;
 
@@ -109,12 +110,12 @@ async fn flush(
         return Ok(());
     }
     queue.send(stage, std::mem::take(batch)).await?;
-    for item in items.drain(..) {
+    let deleted = items.drain(..).map(|item| async move {
         // Put again meanwhile, it has a later version and stays to be sent again.
         match table.write(vec![Write::Delete(item.key, Condition::Version(item.version))]).await {
-            Ok(()) | Err(TableError::ConditionFailed(_)) => {}
-            Err(e) => return Err(e.into()),
+            Ok(()) | Err(TableError::ConditionFailed(_)) => Ok(()),
+            Err(e) => Err(e.into()),
         }
-    }
-    Ok(())
+    });
+    join_all(deleted).await.into_iter().collect()
 }

@@ -3,7 +3,7 @@
 //!
 //! [`Table`] is the one port an adapter implements (SQLite in `sentinel-embedded`, DynamoDB later); both
 //! pass [`conformance`]. What the stages read and write are the typed stores over it: [`alerts`],
-//! [`incidents`], [`lineage`], [`responses`], [`users`], [`polls`].
+//! [`incidents`], [`lineage`], [`responses`], [`users`], [`polls`]. [`rules`] is the port of where operators keep theirs.
 
 pub mod alerts;
 pub mod baselines;
@@ -13,6 +13,7 @@ pub mod incidents;
 pub mod lineage;
 pub mod polls;
 pub mod responses;
+pub mod rules;
 pub mod signing;
 pub mod sources;
 pub mod table;

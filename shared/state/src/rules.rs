@@ -1,4 +1,5 @@
-//! Where operators' rules are stored: a port with versions, so that what was in force can be read again.
+//! Where operators' rules are stored: a port with versions, so that what was in force can be read again. It stands
+//! here and not in detect, so that adapters and the other functions do not carry detect's models with them.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
