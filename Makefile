@@ -16,10 +16,12 @@ SAM_VERSION := 1.170.0
 CFN_LINT_VERSION := 1.58.0
 CHECKOV_VERSION := 3.3.30
 CARGO_LAMBDA_VERSION := 1.9.2
+PYSIGMA_VERSION := 2.0.1
+PYSIGMA_SQLITE_VERSION := 2.1.1
 EMULATOR := $(TOOLS)/emulator/bin/ministack
 STACK_PYTHON := TOOLS=$(TOOLS) $(TOOLS)/emulator/bin/python -B
 
-.PHONY: help demo test build web lint deny test-rust test-web check-template functions package cost coldstart test-opensearch e2e drill-stack latency-stack clean
+.PHONY: help demo test build web lint deny test-rust test-web test-sigma check-template functions package cost coldstart test-opensearch e2e drill-stack latency-stack clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,7 +41,7 @@ demo: web ## Replay an attack through all stages and serve the dashboard (ONCE=1
 build: web ## Build the sentinel binary for use: target/release/sentinel
 	cargo build --locked --release --bin sentinel
 
-test: lint test-web test-rust check-template e2e deny ## Everything that continuous integration checks
+test: lint test-web test-rust test-sigma check-template e2e deny ## Everything that continuous integration checks
 
 lint: web
 	cargo fmt --all --check
@@ -51,6 +53,15 @@ test-web: web
 # With the emulator and DynamoDB Local beside it, so that the AWS adapters are held to real stores.
 test-rust: web
 	TOOLS=$(TOOLS) scripts/with-stores cargo test --locked --workspace
+
+test-sigma: $(TOOLS)/sigma/bin/sigma-$(PYSIGMA_VERSION)-$(PYSIGMA_SQLITE_VERSION) ## Hold what our engine matches to pySigma's SQLite backend
+	cargo build --locked -p sentinel-detect --example hits
+	$(TOOLS)/sigma/bin/python -B tests/sigma/differential.py target/debug/examples/hits
+
+$(TOOLS)/sigma/bin/sigma-$(PYSIGMA_VERSION)-$(PYSIGMA_SQLITE_VERSION):
+	python3 -m venv --clear $(TOOLS)/sigma
+	$(TOOLS)/sigma/bin/pip install --quiet pysigma==$(PYSIGMA_VERSION) pysigma-backend-sqlite==$(PYSIGMA_SQLITE_VERSION)
+	touch $@
 
 check-template: $(TOOLS)/sam/bin/cfn-lint $(TOOLS)/checkov/bin/checkov ## Lint the templates; compare each policy with the code's calls
 	scripts/check-template $(TOOLS)
