@@ -19,6 +19,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Hunt in files and folders of logs and print alerts.
     Scan(ScanArgs),
+    /// Replay logs through two rule sets and show, rule by rule, which alerts would be gained and lost.
+    Backtest(BacktestArgs),
     /// Run the pipeline, the API and the web page on this machine.
     Serve(ServeArgs),
     /// Replay an attack in a simulated account through all stages and serve the result.
@@ -91,6 +93,43 @@ pub(crate) struct ScanArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) indicators: Option<PathBuf>,
     /// Write the summary as one JSON object.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) summary: Option<PathBuf>,
+    /// Threads that work on it; as many as the machine has when not told. The result is the same.
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
+    /// Most decompressed bytes read of one file, in GiB.
+    #[arg(long, value_name = "GIB", default_value_t = 64)]
+    pub(crate) max_file_gib: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BacktestArgs {
+    /// Files and folders of logs (JSON, NDJSON, gzip; found from content), or - for standard input.
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// A folder of Sigma rules to try (repeatable).
+    #[arg(long, required = true, value_name = "DIR")]
+    pub(crate) rules: Vec<PathBuf>,
+    /// A folder of the Sigma rules that they are compared with (repeatable); our own when none is named.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) baseline: Vec<PathBuf>,
+    /// The rules to try come on top of the baseline, instead of in its place.
+    #[arg(long)]
+    pub(crate) on_top: bool,
+    /// Our own rules count on both sides, beside the folders that are named.
+    #[arg(long)]
+    pub(crate) default_rules: bool,
+    /// How the result is printed.
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: ReportFormat,
+    /// What rules leave open and what raises no alert, on both sides.
+    #[command(flatten)]
+    pub(crate) site: SiteArgs,
+    /// A list of known bad or suspicious addresses, networks, keys and agents.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) indicators: Option<PathBuf>,
+    /// Write the summary as one JSON object: that of a scan with the rules to try.
     #[arg(long, value_name = "FILE")]
     pub(crate) summary: Option<PathBuf>,
     /// Threads that work on it; as many as the machine has when not told. The result is the same.

@@ -249,6 +249,7 @@ async fn show(pipeline: &Arc<Pipeline>, args: &DemoArgs, data: &Path, metrics: M
     let (stopper, stop) = watch::channel(false);
     let mut tasks = JoinSet::new();
     pipeline.start(&mut tasks, &stop);
+    tasks.spawn(serve::backtests(pipeline).run(serve::BACKTESTS, stop.clone()));
     serve::first_administrator(pipeline, data).await?;
     println!("Ctrl-C ends it.");
     let served = serve::dashboard(pipeline, listener, metrics, true, serve::interrupted()).await;

@@ -30,7 +30,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;
-    let prints_only = matches!(command, Command::Scan(_) | Command::Rules(_) | Command::Simulate(_));
+    let prints_only =
+        matches!(command, Command::Scan(_) | Command::Backtest(_) | Command::Rules(_) | Command::Simulate(_));
     match run(command) {
         Ok(code) => code,
         // The reader of a pipe went away, as `head` does: that is no failure of ours.
@@ -53,6 +54,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Scan(args) => scan::run(&args),
+        Command::Backtest(args) => scan::backtest::run(args),
         Command::Rules(args) => rules::run(args),
         Command::Simulate(args) => simulate::simulate(&args).map(|()| ExitCode::SUCCESS),
         Command::Serve(args) => block_on(serve::run(args)).map(|()| ExitCode::SUCCESS),

@@ -6,8 +6,9 @@ use anyhow::{Context, Result};
 use sentinel_dashboard::{Dashboard, Info, auth::accounts};
 use sentinel_durable::{Clock, SystemClock};
 use sentinel_model::time;
+use sentinel_replay::Runner;
 use sentinel_search::DocumentKind;
-use sentinel_state::signing::TableSigningKeys;
+use sentinel_state::{backtests::Backtests, signing::TableSigningKeys};
 use sentinel_telemetry::{LogFormat, Metrics};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
@@ -27,6 +28,9 @@ const CLEANING: Duration = Duration::from_hours(1);
 const RESUMING: Duration = Duration::from_mins(1);
 /// Pause between two looks at the operators' rules.
 const RULES: Duration = Duration::from_secs(30);
+
+/// Pause between two looks for backtests that wait.
+pub(crate) const BACKTESTS: Duration = Duration::from_secs(2);
 
 /// Runs until interrupted.
 pub(crate) async fn run(args: ServeArgs) -> Result<()> {
@@ -62,6 +66,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<()> {
     tasks.spawn(clean(Arc::clone(&pipeline), config.clone(), stop.clone()));
     tasks.spawn(resume(Arc::clone(&pipeline), stop.clone()));
     tasks.spawn(reload_rules(Arc::clone(&pipeline), stop.clone()));
+    tasks.spawn(backtests(&pipeline).run(BACKTESTS, stop.clone()));
     let inbox = args.watch.unwrap_or_else(|| args.data.join("inbox"));
     let watcher = Watch::new(
         inbox.clone(),
@@ -120,6 +125,7 @@ pub(crate) async fn dashboard(
         alerts: pipeline.alerts.clone(),
         incidents: pipeline.incidents.clone(),
         responses: pipeline.responses.clone(),
+        backtests: Some(Backtests::new(pipeline.database.table())),
         search: pipeline.database.search(),
         queue: pipeline.database.queue(),
         ingest: Arc::clone(&pipeline.ingest),
@@ -130,6 +136,18 @@ pub(crate) async fn dashboard(
     });
     println!("Dashboard on http://{}", listener.local_addr()?);
     http::serve(listener, sentinel_dashboard::router(app), http::Limits::default(), until).await
+}
+
+/// What does backtests. The data folder is held by one process, so that a name of its own would only make a restarted one
+/// wait for its own lease.
+pub(crate) fn backtests(pipeline: &Pipeline) -> Runner {
+    Runner::new(
+        Backtests::new(pipeline.database.table()),
+        Arc::clone(&pipeline.archive),
+        Arc::clone(&pipeline.clock),
+        pipeline.rule_options.clone(),
+        "serve",
+    )
 }
 
 /// Done when the process is asked to end (Ctrl-C, or SIGTERM).

@@ -29,6 +29,8 @@ use sentinel_model::{Level, incident::AlertBrief};
 
 use crate::args::{Format, ScanArgs};
 
+pub(crate) mod backtest;
+mod difference;
 mod files;
 mod identities;
 mod models;

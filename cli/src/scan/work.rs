@@ -18,6 +18,7 @@ use sentinel_detect::{Call, Correlator, Noted, RuleIndex, RuleSet, ScorerError};
 use sentinel_enrich::{Accumulator, Collector, IndicatorList, collect::Fact};
 use sentinel_ingest::{self as ingest, Limits, Record, Seen, Sight, identity, lineage, normalise};
 use sentinel_model::{Channel, Detection, Event, Level, Provenance, Timestamp, Window, alert::MatchedRule};
+use sentinel_replay::{Pair, Pass};
 
 use super::{
     files::Input,
@@ -41,6 +42,8 @@ const CORRELATED: usize = 10 << 20;
 /// What is to be done, and with what.
 pub(super) struct Work {
     rules: RuleSet,
+    /// Two sets to be compared, instead of one that hunts.
+    pair: Option<Pair>,
     list: Arc<IndicatorList>,
     inputs: Vec<Input>,
     threads: usize,
@@ -64,6 +67,8 @@ pub(super) struct Found {
     pub(super) others: Accumulator,
     /// What counts for correlations.
     pub(super) correlator: Correlator,
+    /// What two sets that are compared made of the events.
+    pub(super) pass: Option<Pass>,
 }
 
 impl Work {
@@ -76,6 +81,7 @@ impl Work {
     ) -> Self {
         Self {
             rules,
+            pair: None,
             list,
             threads: threads.max(1),
             inputs,
@@ -87,6 +93,16 @@ impl Work {
             next: AtomicUsize::new(0),
             records: AtomicU64::new(0),
         }
+    }
+
+    /// Work that compares two sets; nothing is hunted.
+    pub(super) fn comparing(mut self, pair: Pair) -> Self {
+        self.pair = Some(pair);
+        self
+    }
+
+    pub(super) fn pair(&self) -> Option<&Pair> {
+        self.pair.as_ref()
     }
 
     /// Reads all files.
@@ -156,6 +172,7 @@ impl<'w> Worker<'w> {
                 steps: Steps::default(),
                 others: Accumulator::new(work.list()),
                 correlator: Correlator::with_budget(CORRELATED / workers),
+                pass: work.pair.as_ref().map(|_| Pass::new((MATCHES + CORRELATED) / workers)),
             },
             failed: None,
         })
@@ -181,6 +198,9 @@ impl<'w> Worker<'w> {
         }
         self.found.collector.seal();
         self.found.correlator.seal();
+        if let Some(pass) = &mut self.found.pass {
+            pass.seal();
+        }
         Ok(self.found)
     }
 
@@ -248,6 +268,15 @@ impl<'w> Worker<'w> {
             return Ok(());
         }
         let work = self.work;
+        if let (Some(pair), Some(pass)) = (&work.pair, &mut self.found.pass) {
+            let (time, _) = normalise::event_time(value, record.envelope, work.now);
+            let reading = &mut self.found.reading;
+            return pass.add(pair, value, time, || {
+                let channel = Channel::Folder { path: name.to_owned() };
+                let made = normalise::normalise(record, Provenance { channel, received_at: work.now });
+                made.map_err(|e| reading.malformed(name, record.position.to_string(), e.to_string())).ok()
+            });
+        }
         let rules = &work.rules;
         rules.matches(value, &mut self.hits);
         let lineage = work.lineage && lineage::is_lineage_action(event_name(value));

@@ -7,7 +7,10 @@ use sentinel_ingest::Ingest;
 use sentinel_model::response::Mode;
 use sentinel_respond::Respond;
 use sentinel_search::SearchIndex;
-use sentinel_state::{alerts::Alerts, incidents::Incidents, responses::Responses, signing::SigningKeys, users::Users};
+use sentinel_state::{
+    alerts::Alerts, backtests::Backtests, incidents::Incidents, responses::Responses, signing::SigningKeys,
+    users::Users,
+};
 
 /// Facts about this deployment that health tells.
 #[derive(Debug, Clone)]
@@ -30,6 +33,8 @@ pub struct Dashboard {
     pub incidents: Incidents,
     /// Responses and the kill switch.
     pub responses: Responses,
+    /// Backtests, where this deployment runs them.
+    pub backtests: Option<Backtests>,
     /// Full-text search.
     pub search: Arc<dyn SearchIndex>,
     /// The queues, for health.

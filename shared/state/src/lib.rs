@@ -3,9 +3,11 @@
 //!
 //! [`Table`] is the one port an adapter implements (SQLite in `sentinel-embedded`, DynamoDB later); both
 //! pass [`conformance`]. What the stages read and write are the typed stores over it: [`alerts`],
-//! [`incidents`], [`lineage`], [`responses`], [`users`], [`polls`]. [`rules`] is the port of where operators keep theirs.
+//! [`incidents`], [`lineage`], [`responses`], [`users`], [`polls`], [`backtests`]. [`rules`] is the port of where operators keep
+//! theirs.
 
 pub mod alerts;
+pub mod backtests;
 pub mod baselines;
 pub mod conformance;
 pub mod correlations;

@@ -57,6 +57,8 @@ fn dashboard(start: &Start, config: Config, table: &Arc<dyn Table>) -> Result<Da
         alerts: Alerts::new(table.clone()),
         incidents: Incidents::new(table.clone()),
         responses: responses.clone(),
+        // A replay takes longer than a function may run.
+        backtests: None,
         search,
         queue: queue.clone(),
         ingest: Arc::new(ingest),

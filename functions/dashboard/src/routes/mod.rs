@@ -26,6 +26,7 @@ use crate::{
 };
 
 mod alerts;
+mod backtests;
 mod events;
 mod health;
 mod incidents;
@@ -116,6 +117,10 @@ pub fn operations() -> Vec<Operation> {
         post("/api/v1/responses/{id}/undo", Needs(Admin), responses::undo),
         get("/api/v1/kill-switch", Needs(Viewer), kill_switch::show),
         put("/api/v1/kill-switch", Needs(Admin), kill_switch::set),
+        get("/api/v1/backtests", Needs(Viewer), backtests::list).with_query(),
+        post("/api/v1/backtests", Needs(Admin), backtests::create),
+        get("/api/v1/backtests/{id}", Needs(Viewer), backtests::show),
+        post("/api/v1/backtests/{id}/cancel", Needs(Admin), backtests::cancel),
         get("/api/v1/stats", Needs(Viewer), stats::stats),
         get("/api/v1/events", Needs(Viewer), events::search).with_query(),
         get("/api/v1/health", Public, health::health),

@@ -60,17 +60,17 @@ pub(super) fn page_size(limit: Option<usize>) -> Result<usize, ApiError> {
     }
 }
 
-/// A JSON body.
-pub(super) struct Body<T>(pub(super) T);
+/// A JSON body of at most so many bytes.
+pub(super) struct Body<T, const MOST: usize = SMALL_BODY_BYTES>(pub(super) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+impl<T: DeserializeOwned, S: Send + Sync, const MOST: usize> FromRequest<S> for Body<T, MOST> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         if !is_json(request.headers()) {
             return Err(ApiError::UnsupportedMedia("send Content-Type: application/json".into()));
         }
-        let bytes = read_body(request, SMALL_BODY_BYTES).await?;
+        let bytes = read_body(request, MOST).await?;
         from_json(&bytes).map(Self)
     }
 }

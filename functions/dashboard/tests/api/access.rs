@@ -13,7 +13,7 @@ const CALLERS: [&str; 8] =
     ["nobody", "disabled", "must change", "viewer", "analyst", "admin", "logs token", "bare token"];
 
 /// Which of [`CALLERS`] get through to each operation. Anything that the router has must stand here.
-const MAY: [(&str, &[&str]); 26] = [
+const MAY: [(&str, &[&str]); 30] = [
     ("POST /api/v1/auth/login", &CALLERS),
     ("POST /api/v1/auth/password", &["must change", "viewer", "analyst", "admin"]),
     ("GET /api/v1/auth/me", &["must change", "viewer", "analyst", "admin"]),
@@ -35,6 +35,10 @@ const MAY: [(&str, &[&str]); 26] = [
     ("POST /api/v1/responses/{id}/undo", &["admin"]),
     ("GET /api/v1/kill-switch", &["viewer", "analyst", "admin"]),
     ("PUT /api/v1/kill-switch", &["admin"]),
+    ("GET /api/v1/backtests", &["viewer", "analyst", "admin"]),
+    ("POST /api/v1/backtests", &["admin"]),
+    ("GET /api/v1/backtests/{id}", &["viewer", "analyst", "admin"]),
+    ("POST /api/v1/backtests/{id}/cancel", &["admin"]),
     ("GET /api/v1/stats", &["viewer", "analyst", "admin"]),
     ("GET /api/v1/events", &["viewer", "analyst", "admin"]),
     ("GET /api/v1/health", &CALLERS),
@@ -109,6 +113,8 @@ async fn query_parameters_that_an_operation_does_not_know_are_refused() {
         "responses?state=lost",
         "responses?cursor=nonsense",
         "events?cursor=nonsense",
+        "backtests?limit=0",
+        "backtests?cursor=nonsense",
     ] {
         let answer = world.get(&format!("/api/v1/{bad}"), &admin).await;
         assert_eq!(answer.status.as_u16(), 400, "{bad}: {}", answer.text());

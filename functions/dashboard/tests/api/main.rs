@@ -5,6 +5,7 @@
 
 mod access;
 mod alerts;
+mod backtests;
 mod kill_switch;
 mod logs;
 mod responses;

@@ -29,6 +29,7 @@ use sentinel_search::{Document, DocumentKind, KeySearch, SearchIndex};
 use sentinel_state::{
     Condition, Table,
     alerts::{Alerts, IncidentPointer, Members, StoredAlert},
+    backtests::Backtests,
     incidents::{Incidents, StoredIncident},
     responses::Responses,
     signing::TableSigningKeys,
@@ -85,6 +86,7 @@ pub(crate) struct World {
     pub(crate) search: Arc<dyn SearchIndex>,
     pub(crate) users: Users,
     pub(crate) app: Arc<Dashboard>,
+    pub(crate) archive: Arc<FileArchive>,
     pub(crate) iam: SimulatedIam,
     respond: Arc<Respond>,
     database: Database,
@@ -99,15 +101,20 @@ pub(crate) fn at(text: &str) -> Timestamp {
 impl World {
     /// In mode approve.
     pub(crate) async fn new() -> Self {
-        Self::searched_by(Database::search).await
+        Self::searched_by(Database::search, true).await
+    }
+
+    /// As deployed as functions.
+    pub(crate) async fn without_backtests() -> Self {
+        Self::searched_by(Database::search, false).await
     }
 
     /// Where there is no index of events.
     pub(crate) async fn without_index() -> Self {
-        Self::searched_by(|database| Arc::new(KeySearch::new(Alerts::new(database.table())))).await
+        Self::searched_by(|database| Arc::new(KeySearch::new(Alerts::new(database.table()))), true).await
     }
 
-    async fn searched_by(search: impl Fn(&Database) -> Arc<dyn SearchIndex>) -> Self {
+    async fn searched_by(search: impl Fn(&Database) -> Arc<dyn SearchIndex>, backtests: bool) -> Self {
         let clock = Arc::new(ManualClock::new(at("2026-03-01T12:00:00Z")));
         let database = Database::in_memory(clock.clone()).unwrap();
         let (table, queue, search) = (database.table(), database.queue(), search(&database));
@@ -135,16 +142,17 @@ impl World {
             alerts: Alerts::new(table.clone()),
             incidents: Incidents::new(table.clone()),
             responses: Responses::new(table.clone()),
+            backtests: backtests.then(|| Backtests::new(table.clone())),
             search: search.clone(),
             queue: queue.clone(),
-            ingest: Arc::new(Ingest::new(archive, search.clone(), queue.clone(), clock.clone())),
+            ingest: Arc::new(Ingest::new(archive.clone(), search.clone(), queue.clone(), clock.clone())),
             respond: respond.clone(),
             clock: clock.clone(),
             metrics: Box::new(|| "sentinel_events_total 7\n".into()),
             info: Info { mode: Mode::Approve, simulated_account: true },
         });
         let router = sentinel_dashboard::router(app.clone());
-        Self { clock, table, queue, search, users, app, iam, respond, database, router, _files: files }
+        Self { clock, table, queue, search, users, app, archive, iam, respond, database, router, _files: files }
     }
 
     /// Sends a request; every answer is looked at for what all answers must have.

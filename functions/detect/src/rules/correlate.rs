@@ -486,6 +486,7 @@ fn meta_of(
         logs_stated: false,
         file: file.clone(),
         line: locate::title_line(&resolved.parsed.text, resolved.parsed.line, &rule.title),
+        text_hash: meta::text_hash(&resolved.parsed.text),
     }
 }
 

@@ -143,7 +143,7 @@ impl Parsed {
     fn rule(&mut self, document: &Document<'_>, mut rule: SigmaRule) {
         let Document { file, line, text, .. } = *document;
         let Some(compiled) = self.compiled(document, &mut rule) else { return };
-        match RuleMeta::of(&rule, file, locate::title_line(text, line, &rule.title)) {
+        match RuleMeta::of(&rule, file, locate::title_line(text, line, &rule.title), text) {
             Ok(meta) => self.rules.push((meta, compiled)),
             Err(error) => self.refuse(file, locate::key(text, line, error.field), error.to_string()),
         }

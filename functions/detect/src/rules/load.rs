@@ -113,6 +113,11 @@ pub(super) struct Loader {
 impl Loader {
     /// Loads what the options name.
     pub(super) fn load(options: &LoadOptions) -> Result<(RuleSet, LoadReport), LoadError> {
+        Self::load_with(options, &[])
+    }
+
+    /// Loads what the options name, and texts that were read elsewhere beside it.
+    pub(super) fn load_with(options: &LoadOptions, texts: &[(&str, &str)]) -> Result<(RuleSet, LoadReport), LoadError> {
         let (mut loader, mut found) = (Self::default(), Found::default());
         for dir in &options.dirs {
             found.add(dir)?;
@@ -138,6 +143,7 @@ impl Loader {
             let remarks = loader.exceptions.add_file(path, now).map_err(unreadable)?;
             loader.remarks(remarks);
         }
+        let texts = loader.own_files(texts);
         loader.report.refused.extend(found.refused);
         loader.report.warnings.extend(found.warnings);
         if options.default_rules {
@@ -145,34 +151,46 @@ impl Loader {
         }
         let parsed = walk::each(&found.rules, |path| loader.file(path));
         loader.add_all(parsed);
+        loader.add_texts(texts);
         Ok(loader.finish())
     }
 
     /// Loads texts that were read elsewhere, a name each. [`PLACEHOLDERS`] and [`EXCEPTIONS`] are no rules.
     pub(super) fn texts(default_rules: bool, texts: &[(&str, &str)]) -> (RuleSet, LoadReport) {
         let mut loader = Self::default();
-        let (own, mut rules): (Vec<_>, Vec<_>) =
-            texts.iter().copied().partition(|(name, _)| [PLACEHOLDERS, EXCEPTIONS].contains(name));
-        for (name, text) in own {
-            if name == EXCEPTIONS {
-                let remarks = loader.exceptions.add(name, text, Timestamp::now());
-                loader.remarks(remarks);
-            } else {
-                match Placeholders::parse(name, text) {
-                    Ok(placeholders) => loader.placeholders.extend(placeholders),
-                    Err(bad) => loader.bad_placeholders(bad),
-                }
-            }
-        }
+        let rules = loader.own_files(texts);
         if default_rules {
             loader.default_pack();
         }
-        for (name, _) in rules.split_off(rules.len().min(MAX_FILES)) {
-            loader.refuse(name.to_owned(), format!("more than {MAX_FILES} rule files"));
-        }
-        let parsed = walk::each(&rules, |(name, text)| document::parse(name, text, &loader.placeholders));
-        loader.add_all(parsed);
+        loader.add_texts(rules);
         loader.finish()
+    }
+
+    /// Takes placeholders and exceptions out of texts; the rest are rules.
+    fn own_files<'t>(&mut self, texts: &[(&'t str, &'t str)]) -> Vec<(&'t str, &'t str)> {
+        let (own, rules): (Vec<_>, Vec<_>) =
+            texts.iter().copied().partition(|(name, _)| [PLACEHOLDERS, EXCEPTIONS].contains(name));
+        for (name, text) in own {
+            if name == EXCEPTIONS {
+                let remarks = self.exceptions.add(name, text, Timestamp::now());
+                self.remarks(remarks);
+            } else {
+                match Placeholders::parse(name, text) {
+                    Ok(placeholders) => self.placeholders.extend(placeholders),
+                    Err(bad) => self.bad_placeholders(bad),
+                }
+            }
+        }
+        rules
+    }
+
+    /// Adds rules that were read elsewhere.
+    fn add_texts(&mut self, mut texts: Vec<(&str, &str)>) {
+        for (name, _) in texts.split_off(texts.len().min(MAX_FILES)) {
+            self.refuse(name.to_owned(), format!("more than {MAX_FILES} rule files"));
+        }
+        let parsed = walk::each(&texts, |(name, text)| document::parse(name, text, &self.placeholders));
+        self.add_all(parsed);
     }
 
     /// Adds our own pack.
@@ -353,6 +371,20 @@ mod tests {
         fs::write(dir.path().join("ok.yml"), rule("A", "a")).unwrap();
         let (set, report) = load(&[dir.path()]);
         assert_eq!((set.len(), report.refused.len()), (1, 1));
+    }
+
+    #[test]
+    fn texts_come_beside_folders_and_a_changed_text_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.yml"), rule("A", "a")).unwrap();
+        let options = LoadOptions { dirs: vec![dir.path().to_owned()], ..LoadOptions::default() };
+        let beside = format!("\n{}\n", rule("A", "a"));
+        let (set, report) =
+            RuleSet::load_with(&options, [("same.yml", beside.as_str()), ("b.yml", &rule("B", "b"))]).unwrap();
+        let rules: Vec<_> = set.iter().map(|(_, m)| (m.reference.id.as_str(), m.text_hash)).collect();
+        assert_eq!(rules.iter().map(|(id, _)| *id).collect::<Vec<_>>(), ["a", "a@same", "b"], "{report:?}");
+        assert_eq!(rules[0].1, rules[1].1, "blank space around a document is no change");
+        assert_ne!(rules[0].1, rules[2].1);
     }
 
     #[cfg(unix)]

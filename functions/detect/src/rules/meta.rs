@@ -46,6 +46,8 @@ pub struct RuleMeta {
     pub file: String,
     /// First line of its document in that file, from 1.
     pub line: u32,
+    /// Hash of its document's text, blank space around it left out: tells a changed rule from the same one.
+    pub text_hash: u64,
 }
 
 /// A custom attribute that says something impossible.
@@ -66,7 +68,7 @@ impl BadAttribute {
 
 impl RuleMeta {
     /// Reads a parsed rule's.
-    pub(crate) fn of(rule: &SigmaRule, file: &str, line: u32) -> Result<Self, BadAttribute> {
+    pub(crate) fn of(rule: &SigmaRule, file: &str, line: u32, text: &str) -> Result<Self, BadAttribute> {
         let stem = file_stem(file);
         let id = rule.id.clone().unwrap_or_else(|| hash::derived_id("rule-", &[stem, &rule.title]));
         let stated = stated_logs(rule)?;
@@ -86,8 +88,14 @@ impl RuleMeta {
             logs: stated.unwrap_or_else(|| logs::derived(&rule.detection)),
             file: file.to_owned(),
             line,
+            text_hash: text_hash(text),
         })
     }
+}
+
+/// Hash of a document's text, blank space around it left out.
+pub(super) fn text_hash(text: &str) -> u64 {
+    hash::hash_64(text.trim().as_bytes())
 }
 
 impl RuleMeta {
@@ -158,7 +166,7 @@ mod tests {
     fn meta(extra: &str) -> Result<RuleMeta, BadAttribute> {
         let yaml = format!("title: T\ndetection:\n  s:\n    a: 1\n  condition: s\n{extra}");
         let collection = rsigma_parser::parse_sigma_yaml(&yaml).unwrap();
-        RuleMeta::of(&collection.rules[0], "rules/some/file.yml", 1)
+        RuleMeta::of(&collection.rules[0], "rules/some/file.yml", 1, &yaml)
     }
 
     #[test]

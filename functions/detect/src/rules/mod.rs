@@ -106,6 +106,14 @@ impl RuleSet {
         load::Loader::texts(default_rules, &texts.into_iter().collect::<Vec<_>>())
     }
 
+    /// Loads what the options name and texts (a name each) beside it. What is refused is in the report; the rest is loaded.
+    pub fn load_with<'a>(
+        options: &LoadOptions,
+        texts: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<(Self, LoadReport), LoadError> {
+        load::Loader::load_with(options, &texts.into_iter().collect::<Vec<_>>())
+    }
+
     /// Which rules a record (a CloudTrail record, parsed) matches: `hits` is cleared and filled, in the
     /// set's order.
     pub fn matches(&self, record: &Value, hits: &mut Vec<RuleIndex>) {
