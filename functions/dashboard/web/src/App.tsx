@@ -9,6 +9,8 @@ import { Shell } from "./components/Shell";
 import { type Route, useRoute } from "./lib/router";
 import { AlertDetailPage } from "./pages/AlertDetail";
 import { AlertsPage } from "./pages/Alerts";
+import { BacktestDetailPage } from "./pages/BacktestDetail";
+import { BacktestsPage } from "./pages/Backtests";
 import { ChangePasswordPage } from "./pages/ChangePassword";
 import { EventsPage } from "./pages/Events";
 import { IncidentDetailPage } from "./pages/IncidentDetail";
@@ -107,6 +109,8 @@ function View({ route }: { route: Route }) {
       );
     case "events":
       return <EventsPage query={route.query} />;
+    case "backtests":
+      return id === undefined ? <BacktestsPage /> : <BacktestDetailPage key={id} backtestId={id} />;
     case "settings":
       return <SettingsPage />;
     case "password":
@@ -121,6 +125,7 @@ const TITLES: Record<string, string> = {
   incidents: "Incidents",
   responses: "Responses",
   events: "Events",
+  backtests: "Backtests",
   settings: "Users and tokens",
   password: "Change password",
 };

@@ -8,6 +8,9 @@ import type {
   AlertDetail,
   AlertPatch,
   ApiToken,
+  Backtest,
+  BacktestDetail,
+  BacktestRequest,
   ContainmentResponse,
   CreatedToken,
   FoundEvent,
@@ -84,6 +87,18 @@ export const setKillSwitch = (on: boolean, reason: string) =>
 
 export const searchEvents = (query: Query, signal?: Signal) =>
   request<Page<FoundEvent>>("/events", { query, signal });
+
+export const listBacktests = (query: Query, signal?: Signal) =>
+  request<Page<Backtest>>("/backtests", { query, signal });
+
+export const getBacktest = (backtestId: string, signal?: Signal) =>
+  request<BacktestDetail>(`/backtests/${id(backtestId)}`, { signal });
+
+export const createBacktest = (body: BacktestRequest) =>
+  request<Backtest>("/backtests", { method: "POST", body });
+
+export const cancelBacktest = (backtestId: string) =>
+  request<Backtest>(`/backtests/${id(backtestId)}/cancel`, { method: "POST" });
 
 export const listUsers = (signal?: Signal) => request<{ items: Account[] }>("/users", { signal });
 

@@ -68,6 +68,8 @@ export interface Alert {
   indicators: { addresses: string[]; keys: string[]; agents: string[] };
   attack: Attack;
   reasons: string[];
+  /** Later events showed it to be none: the alert that has its events now, or empty. */
+  superseded_by: string | null;
   state: AlertState;
   verdict: Verdict | null;
   incident_id: string | null;
@@ -182,6 +184,111 @@ export interface KillSwitchSetting {
 export interface KillSwitch extends KillSwitchSetting {
   /** Newest first. */
   earlier: KillSwitchSetting[];
+}
+
+export type BacktestState = "queued" | "running" | "done" | "failed" | "cancelled";
+
+export interface BacktestRequest {
+  rules: { name: string; text: string }[];
+  baseline: "in_force" | "shipped";
+  on_top: boolean;
+  from: string;
+  to: string;
+}
+
+/** Rules tried on the archive. */
+export interface Backtest {
+  id: string;
+  state: BacktestState;
+  from: string;
+  to: string;
+  accounts: string[];
+  baseline: "in_force" | "shipped";
+  on_top: boolean;
+  /** Names of the texts of the rules. */
+  files: string[];
+  requested_by: string;
+  requested_at: string;
+  started_at: string | null;
+  finished_at: string | null;
+  progress: { days_done: number; days_total: number; events: number };
+  attempts: number;
+  error: string | null;
+}
+
+export interface BacktestDetail extends Backtest {
+  /** Null until it is done. */
+  result: BacktestReport | null;
+}
+
+export interface BacktestReport {
+  events: number;
+  days: number;
+  first_event: string | null;
+  last_event: string | null;
+  baseline: BacktestSide;
+  candidate: BacktestSide;
+  gained: number;
+  lost: number;
+  level_changed: number;
+  gained_by_level: Partial<Record<Level, number>>;
+  lost_by_level: Partial<Record<Level, number>>;
+  rules: RuleDifference[];
+  rules_unchanged: number;
+  rules_omitted: number;
+  principals: Affected[];
+  unreadable: string[];
+}
+
+export interface BacktestSide {
+  rules: number;
+  correlations: number;
+  refused: { file: string; line: number; field: string | null; reason: string }[];
+  refused_count: number;
+  warnings: string[];
+  alerts: number;
+  alerts_per_day: number;
+  by_level: Partial<Record<Level, number>>;
+}
+
+export interface RuleDifference {
+  id: string;
+  title: string;
+  kind: "rule" | "correlation";
+  level: Level;
+  /** Its level in the baseline, where that is another one. */
+  baseline_level: Level | null;
+  file: string;
+  change: "new" | "gone" | "changed" | "same";
+  baseline_alerts: number;
+  alerts: number;
+  baseline_alerts_per_day: number;
+  alerts_per_day: number;
+  gained: number;
+  lost: number;
+  /** Alerts that both raise, at different levels. */
+  level_changed: number;
+  gained_samples: AlertSample[];
+  lost_samples: AlertSample[];
+  principals: Affected[];
+}
+
+export interface AlertSample {
+  time: string;
+  alert_id: string;
+  level: Level;
+  principal: string;
+  account: string;
+  source_ip: string | null;
+  event_count: number;
+  event_ids: string[];
+}
+
+export interface Affected {
+  principal: string;
+  account: string;
+  gained: number;
+  lost: number;
 }
 
 export interface Account {

@@ -4,7 +4,7 @@
 import type { Alert } from "../api/types";
 import { gist } from "../lib/gist";
 import { href } from "../lib/router";
-import { AlertStateBadge, LevelBadge } from "./Badges";
+import { AlertStateBadge, AlertTitle, LevelBadge } from "./Badges";
 import { Place, Principal } from "./Principal";
 import { type Column, Table } from "./Table";
 import { Time } from "./Time";
@@ -27,7 +27,7 @@ const COLUMNS: Column<Alert>[] = [
     cell: (alert) => (
       <>
         <a className="row-title" href={href(["alerts", alert.alert_id])}>
-          {alert.title}
+          <AlertTitle alert={alert} />
         </a>
         {gist(alert) !== null && <p className="row-reason clamped">{gist(alert)}</p>}
       </>

@@ -12,6 +12,7 @@ const LINKS: [section: string, text: string][] = [
   ["incidents", "Incidents"],
   ["responses", "Responses"],
   ["events", "Events"],
+  ["backtests", "Backtests"],
 ];
 
 interface Props {

@@ -61,6 +61,19 @@ function Body({ alert, onSaved, onReload }: BodyProps) {
   const user = useUser();
   return (
     <>
+      {alert.superseded_by !== null && (
+        <p className="notice" role="note">
+          <span>
+            Later events showed this to be no alert. It counts for nothing and is kept as it was.
+            {alert.superseded_by !== "" && (
+              <>
+                {" "}
+                <a href={href(["alerts", alert.superseded_by])}>The alert with its events</a>
+              </>
+            )}
+          </span>
+        </p>
+      )}
       <Section title="Why this was raised">
         <Sentences items={alert.reasons} />
         <AttackTags attack={alert.attack} />

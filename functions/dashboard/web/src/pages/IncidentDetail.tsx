@@ -4,7 +4,7 @@
 import { getIncident } from "../api/endpoints";
 import type { Alert, IncidentDetail } from "../api/types";
 import { AttackTags } from "../components/AttackTags";
-import { LevelBadge } from "../components/Badges";
+import { AlertTitle, LevelBadge, SupersededBadge } from "../components/Badges";
 import { Copy } from "../components/Copy";
 import { EmptyState } from "../components/EmptyState";
 import { ErrorBanner } from "../components/ErrorBanner";
@@ -62,9 +62,9 @@ function Body({ incident }: { incident: IncidentDetail }) {
             label="Alerts of this incident, oldest first"
             moments={inTimeOrder(incident.alerts).map(momentOf)}
           />
-          {incident.alerts.length < incident.alert_count && (
+          {incident.alerts.length < incident.alert_ids.length && (
             <p className="muted">
-              {incident.alerts.length} of {count(incident.alert_count, "alert")} shown.
+              {incident.alerts.length} of {count(incident.alert_ids.length, "alert")} shown.
             </p>
           )}
         </Section>
@@ -111,7 +111,10 @@ function momentOf(alert: Alert) {
     title: (
       <>
         <LevelBadge level={alert.level} />{" "}
-        <a href={href(["alerts", alert.alert_id])}>{alert.title}</a>
+        <a href={href(["alerts", alert.alert_id])}>
+          <AlertTitle alert={alert} />
+        </a>{" "}
+        <SupersededBadge alert={alert} />
       </>
     ),
     text: (

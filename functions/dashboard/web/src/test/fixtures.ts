@@ -3,6 +3,8 @@
 import type {
   Alert,
   AlertDetail,
+  BacktestDetail,
+  BacktestReport,
   ContainmentResponse,
   Health,
   IncidentDetail,
@@ -68,6 +70,7 @@ export const alert = (over: Partial<Alert> = {}): Alert => ({
   indicators: { addresses: ["203.0.113.77"], keys: ["AKIAIOSFODNN7EXAMPLE"], agents: [] },
   attack: { tactics: ["defense-evasion"], techniques: ["T1562.008"] },
   reasons: ["ci-deploy stopped the trail org-trail."],
+  superseded_by: null,
   state: "new",
   verdict: null,
   incident_id: "in-1",
@@ -126,6 +129,81 @@ export const incidentDetail = (over: Partial<IncidentDetail> = {}): IncidentDeta
   summary: ["The key of ci-deploy was used from an address never seen with it."],
   alerts: [alert()],
   responses: [],
+  ...over,
+});
+
+export const report = (over: Partial<BacktestReport> = {}): BacktestReport => {
+  const levels = { critical: 0, high: 0, medium: 0, low: 0, informational: 0 };
+  const side = { rules: 2, correlations: 0, refused: [], refused_count: 0, warnings: [] };
+  const sample = {
+    time: "2026-01-02T03:04:05Z",
+    alert_id: "al-7",
+    level: "high" as const,
+    principal: PRINCIPAL,
+    account: ACCOUNT,
+    source_ip: "203.0.113.77",
+    event_count: 3,
+    event_ids: ["ev-1", "ev-2", "ev-3"],
+  };
+  const affected = { principal: PRINCIPAL, account: ACCOUNT, gained: 4, lost: 1 };
+  return {
+    events: 18342,
+    days: 2,
+    first_event: "2026-01-01T00:00:05Z",
+    last_event: "2026-01-02T23:00:00Z",
+    baseline: { ...side, alerts: 3, alerts_per_day: 1.5, by_level: { ...levels, medium: 3 } },
+    candidate: { ...side, alerts: 6, alerts_per_day: 3, by_level: { ...levels, high: 6 } },
+    gained: 4,
+    lost: 1,
+    level_changed: 2,
+    gained_by_level: { ...levels, high: 4 },
+    lost_by_level: { ...levels, medium: 1 },
+    rules: [
+      {
+        id: "rule-1",
+        title: "Trail stopped",
+        kind: "rule",
+        level: "high",
+        baseline_level: "medium",
+        file: "mine.yml",
+        change: "changed",
+        baseline_alerts: 3,
+        alerts: 6,
+        baseline_alerts_per_day: 1.5,
+        alerts_per_day: 3,
+        gained: 4,
+        lost: 1,
+        level_changed: 2,
+        gained_samples: [sample],
+        lost_samples: [],
+        principals: [affected],
+      },
+    ],
+    rules_unchanged: 70,
+    rules_omitted: 0,
+    principals: [affected],
+    unreadable: [],
+    ...over,
+  };
+};
+
+export const backtest = (over: Partial<BacktestDetail> = {}): BacktestDetail => ({
+  id: "bt-1",
+  state: "done",
+  from: "2026-01-01T00:00:00Z",
+  to: "2026-01-02T23:59:59Z",
+  accounts: [],
+  baseline: "in_force",
+  on_top: true,
+  files: ["mine.yml"],
+  requested_by: "maria",
+  requested_at: "2026-01-03T08:00:00Z",
+  started_at: "2026-01-03T08:00:01Z",
+  finished_at: "2026-01-03T08:00:09Z",
+  progress: { days_done: 2, days_total: 2, events: 18342 },
+  attempts: 1,
+  error: null,
+  result: report(),
   ...over,
 });
 
