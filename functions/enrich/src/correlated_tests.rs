@@ -10,7 +10,10 @@ use sentinel_model::{
     alert::SHOWN_EVENTS,
     message::{AlertRaised, DetectionBatch},
 };
-use sentinel_state::alerts::{Alerts, StoredAlert};
+use sentinel_state::{
+    alerts::{Alerts, StoredAlert},
+    incidents::{Incidents, ListIncidents},
+};
 
 use crate::{
     Accumulator, Enrich, NoOwnActions, Ports, Settings,
@@ -115,6 +118,44 @@ async fn a_withdrawn_alert_is_kept_as_it_was_and_respond_is_told() {
     let stored = w.alert().await.unwrap();
     assert_eq!((stored.alert.superseded_by, stored.alert.event_count), (None, 2));
     assert_eq!(w.told().await, 1, "it is an alert again");
+}
+
+#[tokio::test]
+async fn a_withdrawn_alert_stays_in_its_incident_and_counts_for_nothing() {
+    let w = world();
+    let incidents = Incidents::new(w.db.table());
+    let only = || async {
+        let (mut all, _) = incidents.list(&ListIncidents { limit: 10, ..ListIncidents::default() }).await.unwrap();
+        assert_eq!(all.len(), 1, "{all:?}");
+        all.remove(0).incident
+    };
+    w.take(&version(1, members(0, 3))).await;
+    let alone = only().await;
+    w.take(&withdrawn(2, "")).await;
+    let none = only().await;
+    assert_eq!((none.level, none.score, none.alert_count, none.event_count), (Level::Informational, 0.0, 0, 0));
+    assert_eq!((&none.incident_id, &none.alert_ids), (&alone.incident_id, &alone.alert_ids));
+    assert_eq!((none.summary.len(), none.principals), (2, alone.principals.clone()), "{:?}", none.summary);
+
+    // What is no alert draws no other into its incident.
+    let mut other = detection("other", Level::Low, "alice", vec![member("o1", "2024-05-01T11:30:00Z")]);
+    other.alert_id = "al-2".into();
+    w.take(&other).await;
+    let (both, _) = incidents.list(&ListIncidents { limit: 10, ..ListIncidents::default() }).await.unwrap();
+    assert_eq!(both.len(), 2);
+
+    // An alert again, it does.
+    w.take(&version(3, members(0, 3))).await;
+    let joined = only().await;
+    assert_eq!((joined.level, joined.alert_count, joined.event_count), (alone.level, 2, 4));
+    w.take(&withdrawn(4, "al-2")).await;
+    let left = only().await;
+    assert_eq!((&left.incident_id, &left.alert_ids), (&joined.incident_id, &joined.alert_ids));
+    assert_eq!((left.alert_count, left.event_count), (1, 1));
+    assert!(left.level < joined.level && left.score < joined.score, "{left:?}");
+    assert_eq!(left.summary.last().unwrap(), "One more alert is listed that later events showed to be none.");
+    w.take(&withdrawn(4, "al-2")).await;
+    assert_eq!(only().await, left);
 }
 
 /// A version as numbers: how many members, or none for a withdrawal.

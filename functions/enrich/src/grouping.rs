@@ -88,7 +88,8 @@ impl Grouping<'_> {
         let Some((brief, pointer)) = self.alerts.briefs(std::slice::from_ref(&own)).await?.pop() else {
             return Ok(Progress::Done);
         };
-        if brief.level < Level::Low {
+        // What turned out to be no alert begins no incident; one that it is in is told anew without it.
+        if brief.level < Level::Low || (brief.superseded && pointer.is_none()) {
             return Ok(Progress::Done);
         }
         let assigned = pointer.is_some();
@@ -98,7 +99,8 @@ impl Grouping<'_> {
         };
         // What is in its incident already needs no look: a link between two others is found from one of them.
         let known: BTreeSet<Ref> = mine.iter().flat_map(StoredIncident::alerts).collect();
-        let story = self.connected(&brief, &known).await?;
+        // What is no alert links nothing.
+        let story = if brief.superseded { Vec::new() } else { self.connected(&brief, &known).await? };
         let (mut found, mut more) = self.incidents_of(mine, &story).await?;
         let mut fresh: Vec<Ref> =
             story.iter().filter(|(_, p)| p.is_none()).map(|(b, _)| (b.account.clone(), b.alert_id.clone())).collect();
@@ -241,7 +243,7 @@ impl Grouping<'_> {
         refs.remove(&(brief.account.clone(), brief.alert_id.clone()));
         let refs: Vec<Ref> = refs.into_iter().filter(|r| !known.contains(r)).collect();
         let mut around = self.alerts.briefs(&refs).await?;
-        around.retain(|(b, _)| b.level >= Level::Low);
+        around.retain(|(b, _)| b.level >= Level::Low && !b.superseded);
         Ok((around, lineage::condense(edges)))
     }
 
@@ -336,7 +338,7 @@ impl Grouping<'_> {
                 Some(pointer) => {
                     names.insert(pointer);
                 }
-                None if brief.level >= Level::Low => return Ok(false),
+                None if brief.level >= Level::Low && !brief.superseded => return Ok(false),
                 None => {}
             }
         }

@@ -142,8 +142,8 @@ impl Enrich {
             incidents: &self.incidents,
             lineage: &self.lineage,
         };
-        let counts = |s: &&StoredAlert| s.alert.level >= Level::Low && s.alert.superseded_by.is_none();
-        for stored in touched.iter().filter(counts) {
+        // One that turned out to be none is looked at too: its incident is told anew without it.
+        for stored in touched.iter().filter(|s| s.alert.level >= Level::Low) {
             grouping.assign(&stored.alert.account, &stored.alert.alert_id).await?;
         }
         grouping.join(if redelivered { &batch.lineage } else { &recorded }).await?;

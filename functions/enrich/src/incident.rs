@@ -16,9 +16,17 @@ use sentinel_model::{
 
 use crate::story;
 
-/// Groups alerts into incidents, by time of their first event. Alerts below level low are left out.
+/// Groups alerts into incidents, by time of their first event. Alerts below level low are left out, and those that later
+/// events showed to be none.
 pub fn group(alerts: &[Alert], edges: &[LineageEdge]) -> Vec<Incident> {
-    group_briefs(&alerts.iter().filter(|a| a.level >= Level::Low).map(AlertBrief::of).collect::<Vec<_>>(), edges)
+    group_briefs(
+        &alerts
+            .iter()
+            .filter(|a| a.level >= Level::Low && a.superseded_by.is_none())
+            .map(AlertBrief::of)
+            .collect::<Vec<_>>(),
+        edges,
+    )
 }
 
 /// The same of what grouping needs to know of the alerts; none below level low may be among them.
@@ -259,6 +267,7 @@ mod tests {
             source_ips: [].into(),
             event_count: 1,
             at_least: false,
+            superseded: false,
         }
     }
 

@@ -61,27 +61,51 @@ fn addresses(alerts: &[&AlertBrief]) -> BTreeSet<String> {
 }
 
 /// The incident that these alerts are. They may come in any order, but not none: without alerts the result has
-/// neither id nor times worth anything.
+/// neither id nor times worth anything. Those that later events showed to be none are listed and count for nothing; where
+/// all are such, what is told of who and when is theirs, and the counts are zero.
 pub fn tell(alerts: &[&AlertBrief], lineage: &Lineage<'_>) -> Incident {
-    let mut alerts = alerts.to_vec();
-    alerts.sort_by(|a, b| (a.time, &a.alert_id).cmp(&(b.time, &b.alert_id)));
+    let mut all = alerts.to_vec();
+    all.sort_by(|a, b| (a.time, &a.alert_id).cmp(&(b.time, &b.alert_id)));
+    let standing: Vec<&AlertBrief> = all.iter().copied().filter(|a| !a.superseded).collect();
+    let withdrawn = all.len() - standing.len();
+    let mut told = tell_of(&all, if standing.is_empty() { &all } else { &standing }, lineage);
+    if standing.is_empty() && withdrawn > 0 {
+        (told.level, told.score, told.alert_count, told.event_count) = (Level::Informational, 0.0, 0, 0);
+        told.summary.truncate(1);
+    }
+    if withdrawn > 0 {
+        told.summary.push(say_withdrawn(withdrawn, standing.is_empty()));
+    }
+    told
+}
+
+fn say_withdrawn(withdrawn: usize, whole: bool) -> String {
+    match (whole, withdrawn) {
+        (true, _) => "Later events showed that there was no alert: what is listed counts for nothing.".to_owned(),
+        (false, 1) => "One more alert is listed that later events showed to be none.".to_owned(),
+        (false, n) => format!("{n} more alerts are listed that later events showed to be none."),
+    }
+}
+
+/// The story of some of an incident's alerts, sorted by time and id; all of them give it its name and are listed.
+fn tell_of(all: &[&AlertBrief], alerts: &[&AlertBrief], lineage: &Lineage<'_>) -> Incident {
     let mut labels = Attack::default();
-    for alert in &alerts {
+    for alert in alerts {
         labels.merge(&alert.attack);
     }
     let time_first = alerts.first().map_or(Timestamp::UNIX_EPOCH, |a| a.time);
     let time_last = alerts.iter().map(|a| a.time_last).max().unwrap_or(time_first);
     let mut told = Incident {
-        incident_id: incident::incident_id(alerts.first().map_or("", |a| a.alert_id.as_str())),
+        incident_id: incident::incident_id(all.first().map_or("", |a| a.alert_id.as_str())),
         time_first,
         time_last,
         level: alerts.iter().map(|a| a.level).max().unwrap_or(Level::Low),
         score: alerts.iter().map(|a| a.score).fold(0.0, f64::max),
         title: String::new(),
-        principals: principals(&alerts).into_iter().take(LISTED).collect(),
+        principals: principals(alerts).into_iter().take(LISTED).collect(),
         accounts: alerts.iter().map(|a| a.account.clone()).collect(),
-        source_ips: addresses(&alerts),
-        alert_ids: alerts.iter().map(|a| a.alert_id.clone()).collect(),
+        source_ips: addresses(alerts),
+        alert_ids: all.iter().map(|a| a.alert_id.clone()).collect(),
         alert_count: alerts.len() as u64,
         event_count: alerts.iter().map(|a| a.event_count).sum(),
         attack: labels,
@@ -92,7 +116,7 @@ pub fn tell(alerts: &[&AlertBrief], lineage: &Lineage<'_>) -> Incident {
     };
     told.title = title(&told, gravest);
     told.summary = vec![who(&told)];
-    told.summary.extend(what(&alerts));
+    told.summary.extend(what(alerts));
     told.summary.extend(steps(&told, lineage));
     told.summary.push(how_much(&told, gravest, alerts.iter().any(|a| a.at_least)));
     told

@@ -78,6 +78,9 @@ pub struct AlertBrief {
     pub event_count: u64,
     /// Whether that is a lower bound.
     pub at_least: bool,
+    /// Whether later events showed it to be none: it stays in its incident and counts for nothing there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub superseded: bool,
 }
 
 impl AlertBrief {
@@ -101,6 +104,7 @@ impl AlertBrief {
             source_ips: alert.indicators.addresses.iter().filter(is_ip).cloned().collect(),
             event_count: alert.event_count,
             at_least: alert.at_least,
+            superseded: alert.superseded_by.is_some(),
         }
     }
 

@@ -454,6 +454,7 @@ impl Told {
             source_ips: self.addresses.texts.iter().filter(is_ip).cloned().collect(),
             event_count,
             at_least,
+            superseded: false,
         }
     }
 }
