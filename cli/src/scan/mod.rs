@@ -7,7 +7,6 @@
 //! of workers changes it.
 
 use std::{
-    cmp::Ordering,
     fs::File,
     io::{self, BufWriter, Write},
     path::Path,
@@ -18,10 +17,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use sentinel_detect::{Correlator, Events, LoadOptions, LoadReport, RuleSet};
+use sentinel_detect::{Correlator, LoadOptions, LoadReport, RuleSet};
 use sentinel_enrich::{
     Collected, IndicatorList,
-    collect::{AllFound, Counts, Form, Found, Wanted},
+    collect::{Counts, Form, Wanted},
     incident,
 };
 use sentinel_ingest::reader::KeyHints;
@@ -118,8 +117,8 @@ fn finish(work: &Work, found: Vec<work::Found>, args: &ScanArgs, summary: &mut S
     // Alerts below that are in no incident.
     let min_level = if args.incidents { Level::Low } else { args.min_level };
     let wanted = Wanted { form, min_level, threads: work.threads() };
-    let alerts = Collected::new(collectors, work.labels(), work::say, work.list())?;
-    let found = correlations(work.rules(), correlator, &alerts)?;
+    let alerts = Collected::new(collectors, work.labels(), sentinel_replay::say, work.list())?;
+    let found = sentinel_replay::correlations(work.rules(), correlator, &alerts)?;
     let alerts = alerts.with(found);
     let mut out = BufWriter::with_capacity(256 * 1024, io::stdout().lock());
     let mut counts = Counts::default();
@@ -132,35 +131,6 @@ fn finish(work: &Work, found: Vec<work::Found>, args: &ScanArgs, summary: &mut S
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
     }
-}
-
-/// The events of correlations, compared where they are kept.
-struct Compared<F>(F);
-
-impl<F: FnMut(u64, u64) -> io::Result<Ordering>> Events for Compared<F> {
-    fn compare(&mut self, a: u64, b: u64) -> io::Result<Ordering> {
-        (self.0)(a, b)
-    }
-}
-
-/// The alerts of correlations.
-fn correlations(rules: &RuleSet, correlator: Correlator, kept: &Collected<'_>) -> Result<AllFound> {
-    let first = u32::try_from(rules.len())?;
-    let mut all = AllFound::default();
-    correlator.finish(rules, &mut Compared(kept.comparison()), |completed| {
-        let plan = u32::try_from(completed.plan).map_err(io::Error::other)?;
-        let found = Found {
-            rule: first + plan,
-            alert_id: &completed.alert_id(rules),
-            account: &completed.account,
-            window: completed.window.start,
-            finding: &completed.finding(rules),
-            completing: completed.completing,
-            at_least: completed.at_least,
-        };
-        Ok(all.add(&found, &completed.members)?)
-    })?;
-    Ok(all)
 }
 
 fn print(

@@ -158,6 +158,7 @@ struct Worker<'w> {
 
 impl<'w> Worker<'w> {
     fn new(work: &'w Work, number: usize, workers: usize) -> Result<Self> {
+        let worker = u16::try_from(number)?;
         Ok(Self {
             work,
             hits: Vec::new(),
@@ -168,11 +169,11 @@ impl<'w> Worker<'w> {
             found: Found {
                 reading: Reading::default(),
                 seen: Identities::new(IDENTITIES / workers),
-                collector: Collector::new(MATCHES / workers, u16::try_from(number)?),
+                collector: Collector::new(MATCHES / workers, worker),
                 steps: Steps::default(),
                 others: Accumulator::new(work.list()),
                 correlator: Correlator::with_budget(CORRELATED / workers),
-                pass: work.pair.as_ref().map(|_| Pass::new((MATCHES + CORRELATED) / workers)),
+                pass: work.pair.as_ref().map(|_| Pass::new((MATCHES + CORRELATED) / workers, worker)),
             },
             failed: None,
         })
@@ -368,20 +369,6 @@ impl<'w> Worker<'w> {
             Err(e) => eprintln!("model: {e}"),
         }
     }
-}
-
-/// The sentence on one event.
-pub(super) fn say(fact: &Fact<'_>, said: &mut String) {
-    Call {
-        who: fact.who,
-        service: fact.service,
-        action: fact.action,
-        invoked_by: fact.invoked_by,
-        source: fact.source,
-        region: fact.region,
-        failure: fact.failure,
-    }
-    .write(said);
 }
 
 fn event_name(record: &sonic_rs::Value) -> &str {

@@ -8,16 +8,18 @@ use std::{collections::HashMap, io, sync::Arc};
 
 use sentinel_detect::{RuleMeta, RuleSet};
 use sentinel_enrich::{
-    Accumulator, Collected, IndicatorList,
-    collect::{Counts, Form, Sorter, Wanted},
+    Collected, IndicatorList,
+    collect::{Counts, Form, Wanted},
 };
 use sentinel_model::{Level, Timestamp, hash};
+use sentinel_spill::Sorter;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Affected, Change, Kind, Pair, Pass, Report, RuleDifference, Sample, Side,
     pass::Half,
     report::{a_day, by_level},
+    told,
 };
 
 /// Bytes held in memory of alerts, and of the principals that they concern.
@@ -119,12 +121,11 @@ fn alerts_of(
         collectors.push(half.collector);
         correlator = correlator.merge(half.correlator);
     }
-    let mut correlated = Accumulator::new(Arc::clone(list));
-    correlator.finish(rules, |detection| correlated.add(&detection)).map_err(io::Error::other)?;
-    let others = correlated.finish();
-    let labels = rules.iter().map(|(index, _)| rules.labels(index));
+    let labels = rules.iter().map(|(index, _)| rules.labels(index)).chain(rules.correlation_labels());
     let wanted = Wanted { form: Form::Line, min_level: Level::Informational, threads };
-    Collected::new(collectors, labels, Arc::clone(list))?.tell(wanted, &others, counts, take)
+    let alerts = Collected::new(collectors, labels, told::say, Arc::clone(list))?;
+    let found = told::correlations(rules, correlator, &alerts)?;
+    alerts.with(found).tell(wanted, &[], counts, take)
 }
 
 /// Hands each alert to `take` as the baseline and as the candidate has it.

@@ -267,7 +267,7 @@ impl Runner {
         let mut progress = Progress { days_total: parts.len() as u64, ..Progress::default() };
         self.tell(run, progress, true).await?;
         let mut unreadable = Vec::new();
-        let mut pass = Pass::new(BUDGET);
+        let mut pass = Pass::new(BUDGET, 0);
         for (account, day) in parts {
             self.may_go_on(run).await?;
             let read = self.archive.read(&account, &day).await?;

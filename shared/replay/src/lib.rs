@@ -12,8 +12,10 @@ mod report;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod told;
 
 pub use compare::compare;
 pub use job::{JobError, Limits, Runner};
 pub use pass::{Loaded, Pair, Pass};
 pub use report::{Affected, Change, Kind, Report, RuleDifference, Sample, Side};
+pub use told::{correlations, say};

@@ -5,9 +5,9 @@
 
 use std::{collections::BTreeSet, io};
 
-use sentinel_detect::{Correlator, LoadError, LoadOptions, LoadReport, RuleIndex, RuleSet};
+use sentinel_detect::{Call, Correlator, LoadError, LoadOptions, LoadReport, Noted, RuleIndex, RuleSet};
 use sentinel_enrich::{Collector, collect::Fact};
-use sentinel_model::{Event, Timestamp, alert::Matched};
+use sentinel_model::{Event, Outcome, Timestamp, alert::Matched};
 use sonic_rs::Value;
 
 /// Seconds of a day.
@@ -65,12 +65,14 @@ pub(crate) struct Half {
     pub(crate) collector: Collector,
     pub(crate) correlator: Correlator,
     hits: Vec<RuleIndex>,
+    numbers: Vec<u32>,
 }
 
 impl Pass {
-    /// A pass that holds about `budget` bytes of matches in memory.
-    pub fn new(budget: usize) -> Self {
-        Self { events: 0, days: Days::default(), halves: [Half::new(budget / 2), Half::new(budget / 2)] }
+    /// A pass that holds about `budget` bytes of matches in memory. The numbers of workers begin at 0.
+    pub fn new(budget: usize, worker: u16) -> Self {
+        let half = || Half::new(budget / 2, worker);
+        Self { events: 0, days: Days::default(), halves: [half(), half()] }
     }
 
     /// Adds a record of this time. Its event is asked for only when a rule matches; `None` says that there is none to be
@@ -107,30 +109,32 @@ impl Pass {
 
     /// Puts in order what was collected: done by the worker, so that all do it at once.
     pub fn seal(&mut self) {
-        self.halves.iter_mut().for_each(|half| half.collector.seal());
+        for half in &mut self.halves {
+            half.collector.seal();
+            half.correlator.seal();
+        }
     }
 }
 
 impl Half {
-    fn new(budget: usize) -> Self {
+    fn new(budget: usize, worker: u16) -> Self {
         let correlated = budget / CORRELATED;
         Self {
-            collector: Collector::new(budget - correlated),
+            collector: Collector::new(budget - correlated, worker),
             correlator: Correlator::with_budget(correlated),
             hits: Vec::new(),
+            numbers: Vec::new(),
         }
     }
 
-    fn add(&mut self, rules: &RuleSet, record: &Value, event: &Event, matched: &mut Option<Matched>) -> io::Result<()> {
+    fn add(&mut self, rules: &RuleSet, record: &Value, event: &Event, matched: &mut Option<Seen>) -> io::Result<()> {
         rules.suppress(event, &mut self.hits);
-        self.correlator.add(rules, event, record, &self.hits).map_err(io::Error::other)?;
-        rules.drop_quiet(&mut self.hits);
         if self.hits.is_empty() {
             return Ok(());
         }
         // What happened is the same whichever rules say so.
-        let matched = matched.get_or_insert_with(|| rules.matched(event, &[]).0);
-        let member = &matched.member;
+        let seen = matched.get_or_insert_with(|| Seen::new(rules, event));
+        let member = &seen.matched.member;
         let fact = Fact {
             time: event.time,
             id: &event.id,
@@ -138,16 +142,45 @@ impl Half {
             account: &event.account,
             principal: &event.principal.id,
             kind: event.principal.kind,
+            who: &seen.who,
             region: event.region.as_deref(),
             source: member.source_ip.as_deref(),
             user_agent: member.user_agent.as_deref(),
             access_key: member.access_key_id.as_deref(),
             class: self.collector.class(&member.service, &member.action, member.read_only, member.success),
+            service: &member.service,
             action: &member.action,
-            call: &matched.call,
+            invoked_by: event.invoked_by.as_deref(),
+            failure: match &event.outcome {
+                Outcome::Failure { code, .. } => Some(code),
+                Outcome::Success => None,
+            },
         };
-        let numbers: Vec<u32> = self.hits.iter().map(|hit| hit.number()).collect();
-        self.collector.add(&fact, &numbers)
+        let at = self.collector.keep(&fact)?;
+        if rules.feeds_correlations(&self.hits) {
+            let noted = Noted { account: fact.account, time: fact.time, at, event: Some(event) };
+            self.correlator.add(rules, &noted, record, &self.hits).map_err(io::Error::other)?;
+        }
+        self.numbers.clear();
+        self.numbers.extend(self.hits.iter().filter(|hit| rules.alerts_alone(**hit)).map(|hit| hit.number()));
+        if self.numbers.is_empty() {
+            return Ok(());
+        }
+        self.collector.add(at, &fact, &self.numbers)
+    }
+}
+
+/// What both sets need of an event that either matched.
+struct Seen {
+    matched: Matched,
+    who: String,
+}
+
+impl Seen {
+    fn new(rules: &RuleSet, event: &Event) -> Self {
+        let mut who = String::new();
+        Call::who(&event.principal, &mut who);
+        Self { matched: rules.matched(event, &[]).0, who }
     }
 }
 

@@ -51,8 +51,8 @@ pub(crate) fn event(id: &str, time: &str, name: &str, user: &str) -> Event {
 
 /// What the pair makes of events, in passes of which each holds so many bytes.
 pub(crate) fn compared(pair: &Pair, passes: &[&[Event]], budget: usize) -> Report {
-    let add = |events: &&[Event]| {
-        let mut pass = Pass::new(budget);
+    let add = |(worker, events): (usize, &&[Event])| {
+        let mut pass = Pass::new(budget, u16::try_from(worker).unwrap());
         for event in *events {
             let record = sonic_rs::from_str(event.raw.text()).unwrap();
             pass.add(pair, &record, event.time, || Some(event.clone())).unwrap();
@@ -60,5 +60,5 @@ pub(crate) fn compared(pair: &Pair, passes: &[&[Event]], budget: usize) -> Repor
         pass.seal();
         pass
     };
-    compare(pair, passes.iter().map(add).collect(), &Arc::default(), 2).unwrap()
+    compare(pair, passes.iter().enumerate().map(add).collect(), &Arc::default(), 2).unwrap()
 }

@@ -46,7 +46,7 @@ fn rules_are_new_gone_changed_or_the_same_and_alerts_gained_lost_or_at_another_l
     assert_eq!((report.gained, report.lost, report.level_changed, report.rules_unchanged), (3, 3, 6, 1));
     assert_eq!((report.events, report.days), (9, 2));
     assert_eq!((report.baseline.alerts, report.candidate.alerts, report.candidate.alerts_per_day), (9, 9, 4.5));
-    assert_eq!(report.rules[2].alerts_per_day, 3.0);
+    assert_eq!(report.rules[2].alerts_per_day.to_string(), "3");
     assert_eq!(report.gained_by_level["low"] + report.gained_by_level["medium"], 3, "{:?}", report.gained_by_level);
 }
 
