@@ -32,7 +32,8 @@ def main() -> None:
     with Emulator() as emulator:
         try:
             step("deploying template.yaml")
-            pipeline = Pipeline(emulator, Mode="observe")
+            # More people attack here in an hour than are contained without asking.
+            pipeline = Pipeline(emulator, Mode="observe", HourlyCap="1000")
             passed("the template is deployed as it is")
             emulator.trail("switch", {"on": True})
             the_api_asks_for_a_token(pipeline)
