@@ -156,13 +156,6 @@ impl RuleSet {
         !self.correlations.quiet.contains(&index.0)
     }
 
-    /// Drops the hits that are no alerts by themselves. What correlations need of them must be taken before.
-    pub fn drop_quiet(&self, hits: &mut Vec<RuleIndex>) {
-        if !self.correlations.quiet.is_empty() {
-            hits.retain(|index| self.alerts_alone(*index));
-        }
-    }
-
     /// What is known of a rule. The index must be of this set.
     pub fn meta(&self, index: RuleIndex) -> &RuleMeta {
         &self.rules[index.0 as usize].meta
