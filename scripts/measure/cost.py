@@ -54,7 +54,7 @@ class Spent:
     messages: Counter[str] = field(default_factory=Counter)
     receives: int = 0
     calls: Counter[str] = field(default_factory=Counter)
-    waited: Counter[str] = field(default_factory=Counter)
+    rounds: Counter[str] = field(default_factory=Counter)
     log_bytes: int = 0
 
 
@@ -113,7 +113,9 @@ class Stack:
 
     def invoke(self, name: str, bodies: list[str], spent: Spent) -> None:
         """One invocation with a batch; a failed message ends the measurement."""
+        self.proxies[name].take_rounds()
         answer = self.functions[name].invoke(sqs_event(bodies))
+        spent.rounds[name] += self.proxies[name].take_rounds()
         failures = (answer.value or {}).get("batchItemFailures")
         if answer.error or failures:
             log = (self.folder / f"{name}.log").read_text()[-3000:]
@@ -154,7 +156,6 @@ class Stack:
         for n, proxy in self.proxies.items():
             counts = proxy.take()
             spent.calls += counts
-            spent.waited[n] = sum(count for call, count in counts.items() if ":" in call)
         spent.log_bytes = self._logged() - logged
         return spent
 
@@ -252,8 +253,7 @@ def table(path: str, spent: Spent, args: argparse.Namespace) -> tuple[list[str],
     add("Lambda: requests", sum(spent.invocations.values()), "requests", prices.LAMBDA_REQUEST)
     for name in (whole, *STAGES):
         memory = args.memory[name]
-        # As if each call waited for the one before, which overstates it: several go side by side.
-        waiting = spent.waited[name] * args.wait_ms / 1000
+        waiting = spent.rounds[name] * args.wait_ms / 1000
         seconds = spent.cpu[name] * FULL_CPU_MB / min(memory, FULL_CPU_MB) + waiting
         gb_seconds = seconds * memory / 1024
         label = "ingest" if name == whole else name
@@ -322,6 +322,8 @@ def main() -> int:
         *learned, files, bus = days
         for number, day in enumerate(learned):
             running.measured("objects", as_files(running, day, args.file_events, f"learn{number}"))
+        for proxy in running.proxies.values():
+            proxy.hold = args.wait_ms / 1000
         paths = {
             "S3": running.measured("objects", as_files(running, files, args.file_events, "day")),
             "EventBridge": running.measured("bus", as_bus(bus, args.batch_events)),

@@ -10,6 +10,7 @@ import http.client
 import json
 import math
 import threading
+import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -28,6 +29,9 @@ class Counting(ThreadingHTTPServer):
         self.upstream = urlsplit(upstream).netloc
         self.counts: Counter[str] = Counter()
         self.indexed: set[str] = set()
+        self.spans: list[tuple[float, float]] = []
+        self.hold = 0.0
+        """Seconds that an answer takes at least, so that calls go side by side as they would at AWS."""
         self.lock = threading.Lock()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -41,6 +45,12 @@ class Counting(ThreadingHTTPServer):
         with self.lock:
             counts, self.counts = self.counts, Counter()
         return counts
+
+    def take_rounds(self) -> int:
+        """How many calls were waited for one after the other since the last time, however many went side by side."""
+        with self.lock:
+            spans, self.spans = self.spans, []
+        return rounds(spans)
 
     def note(self, name: str, request: Any, answer: Any) -> None:
         """Counts one request that succeeded."""
@@ -112,6 +122,18 @@ def _kind(request: dict[str, Any]) -> str:
     return " ".join(words[:2] if words[:1] == ["CORRELATION"] else words[:1])
 
 
+def rounds(spans: list[tuple[float, float]]) -> int:
+    """The longest chain of calls of which each began when the one before had ended."""
+    marks = sorted([(end, 0, i) for i, (_, end) in enumerate(spans)] + [(start, 1, i) for i, (start, _) in enumerate(spans)])
+    longest, chains = 0, [0] * len(spans)
+    for _, begins, i in marks:
+        if begins:
+            chains[i] = longest + 1
+        else:
+            longest = max(longest, chains[i])
+    return longest
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Counting
@@ -124,12 +146,16 @@ class _Handler(BaseHTTPRequestHandler):
             body = self._chunks()
         else:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        began = time.monotonic()
         upstream = http.client.HTTPConnection(self.server.upstream, timeout=60)
         headers = {k: v for k, v in self.headers.items() if k.lower() not in ("connection", "transfer-encoding", "content-length")}
         upstream.request(self.command, self.path, body=body, headers=headers)
         answer = upstream.getresponse()
         content = answer.read()
         upstream.close()
+        time.sleep(max(0.0, began + self.server.hold - time.monotonic()))
+        with self.server.lock:
+            self.server.spans.append((began, time.monotonic()))
         if answer.status < 300:
             self.server.note(*_named(self.command, self.path, self.headers, body, content))
         self.send_response(answer.status)
