@@ -199,6 +199,45 @@ pub fn read_bucket(mut from: &[u8]) -> Result<(Group, Bucket), Malformed> {
     Ok((group, Bucket::restore(hits, sources, flags & 1 != 0, flags & 2 != 0)))
 }
 
+/// One of several things that lie in one item: what it is called, how often it was written, and its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name.
+    pub name: u128,
+    /// Counts its writes.
+    pub version: u64,
+    /// What [`write_bucket`] gave.
+    pub bytes: Vec<u8>,
+}
+
+/// Entries as bytes, in their order.
+pub fn write_entries<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    for entry in entries {
+        out.extend(entry.name.to_le_bytes());
+        put_number(&mut out, entry.version);
+        put_bytes(&mut out, &entry.bytes);
+    }
+    out
+}
+
+/// Reads what [`write_entries`] wrote.
+pub fn read_entries(mut from: &[u8]) -> Result<Vec<Entry>, Malformed> {
+    let from = &mut from;
+    if byte(from)? != VERSION {
+        return Err(Malformed("another version wrote them"));
+    }
+    let mut entries = Vec::new();
+    while !from.is_empty() {
+        let (name, version) = (sixteen(from)?, number(from)?);
+        let length = count(from)?;
+        let (bytes, rest) = from.split_at(length);
+        *from = rest;
+        entries.push(Entry { name, version, bytes: bytes.to_vec() });
+    }
+    Ok(entries)
+}
+
 fn put_number(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push(0x80 | u8::try_from(number & 0x7f).unwrap_or(0));

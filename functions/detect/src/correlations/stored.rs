@@ -1,9 +1,9 @@
 //! Correlations over a store: batch by batch, by many at a time.
 //!
 //! In: what the events of one batch count for correlations. Out: the detections of every window that the batch
-//! touched, as they stand with all that the store knows. A group's hits are read, joined with the batch's and
-//! written on the condition that nobody wrote in between; then everything is read again, until there is nothing left to
-//! write. So of two that write neighbouring windows at the same moment, the later one sees both, and what it says has
+//! touched, as they stand with all that the store knows. Groups with the same values, of whatever rules, lie on one
+//! shelf: it is read, joined with what the batch brings and written on the condition that nobody wrote in between; then
+//! it is read again, until there is nothing left to write. So of two that write neighbouring windows at the same moment, the later one sees both, and what it says has
 //! the greater revision. What is said is worked out from the state alone: a batch that comes again, after a crash at
 //! whatever moment, says the same again.
 
@@ -22,7 +22,7 @@ use sentinel_durable::Clock;
 use sentinel_model::{Detection, EventRef, Timestamp, Window, time};
 use sentinel_state::{
     Table, TableError,
-    correlations::{BucketKey, Correlations as Store, StoredBucket},
+    correlations::{Correlations as Store, Shelf, ShelfKey, StoredBucket, bucket_name},
 };
 
 use super::Correlated;
@@ -30,8 +30,8 @@ use crate::rules::{Correlations, RuleSet};
 
 /// Attempts to write against other writers before the batch goes back to the queue.
 const ATTEMPTS: u32 = 30;
-/// Groups that are worked on at the same time.
-const AT_ONCE: usize = 8;
+/// Shelves that are worked on at the same time.
+const AT_ONCE: usize = 16;
 /// Groups of one correlation that one batch is looked at for; the rest comes with the next event of each.
 const MAX_GROUPS: usize = 20_000;
 
@@ -81,6 +81,33 @@ impl Work {
 
 /// A group's buckets by start of the window.
 type Buckets = HashMap<Timestamp, StoredBucket>;
+
+/// Buckets of other groups of a plan, by name and start of the window.
+type Others = HashMap<(u128, Timestamp), StoredBucket>;
+
+/// Windows of a group that a batch concerns.
+struct Windows {
+    /// What is said of may have changed.
+    looked_at: BTreeSet<Timestamp>,
+    /// What that depends on.
+    read: BTreeSet<Timestamp>,
+}
+
+impl Windows {
+    fn of(at: &At<'_>, work: &Work) -> Self {
+        // What completes in a window depends on hits of the one before; what it lists on one more.
+        let looked_at: BTreeSet<Timestamp> = work.touched().into_iter().flat_map(|s| [s, at.next(s, 1)]).collect();
+        let read = looked_at.iter().flat_map(|s| (-2..=0).map(|n| at.next(*s, n))).collect();
+        Self { looked_at, read }
+    }
+}
+
+/// Where a group lies. Those of a plan whose groups share events are found by their keys alone, so each lies alone; and
+/// a group that is the whole account is written often enough without company.
+fn shelf_key(plan: &Plan, account: &str, key: u128, group: &Group) -> ShelfKey {
+    let values = if plan.splits_events || group.0.is_empty() { key } else { group.key(0) };
+    ShelfKey { account: account.to_owned(), minutes: plan.window_minutes(), values }
+}
 
 /// What one group gave.
 #[derive(Default)]
@@ -140,16 +167,18 @@ impl StoredCorrelations {
                 tracing::warn!(rule, "more groups in one batch than are looked at: the rest is left out");
             }
         }
-        let given: Vec<(GroupKey, Given)> = stream::iter(chosen)
-            .map(|(key, work)| async move {
-                let given = self.group(correlations, &key, &work).await?;
-                Ok::<_, CorrelationError>((key, given))
-            })
+        let mut shelves: BTreeMap<ShelfKey, Vec<(GroupKey, Work)>> = BTreeMap::new();
+        for (key, work) in chosen {
+            let plan = &correlations.plans[key.plan];
+            shelves.entry(shelf_key(plan, &key.account, key.key, &work.group)).or_default().push((key, work));
+        }
+        let given: Vec<Vec<(GroupKey, Given)>> = stream::iter(shelves)
+            .map(|(shelf, works)| async move { self.shelf(correlations, &shelf, works).await })
             .buffered(AT_ONCE)
             .try_collect()
             .await?;
         let mut neighbours: BTreeMap<GroupKey, Work> = BTreeMap::new();
-        for (key, given) in given {
+        for (key, given) in given.into_iter().flatten() {
             detections.extend(given.detections);
             for (parent, group, start, source_key, source) in given.onward {
                 let work = open.entry(correlations.depths[parent.plan]).or_default().entry(parent).or_default();
@@ -164,42 +193,62 @@ impl StoredCorrelations {
         Ok(neighbours)
     }
 
-    async fn group(&self, correlations: &Correlations, key: &GroupKey, work: &Work) -> Result<Given, CorrelationError> {
-        let plan = &correlations.plans[key.plan];
-        let at = At { plan, key, width: i64::from(plan.window_minutes()) * 60 };
-        // What completes in a window depends on hits of the one before; what it lists on one more.
-        let looked_at: BTreeSet<Timestamp> = work.touched().into_iter().flat_map(|s| [s, at.next(s, 1)]).collect();
-        let starts: BTreeSet<Timestamp> = looked_at.iter().flat_map(|s| (-2..=0).map(|n| at.next(*s, n))).collect();
-        let keys: Vec<BucketKey> = starts.iter().map(|start| at.bucket_key(*start, key.key)).collect();
+    /// Works on groups that lie on one shelf.
+    async fn shelf(
+        &self,
+        correlations: &Correlations,
+        key: &ShelfKey,
+        works: Vec<(GroupKey, Work)>,
+    ) -> Result<Vec<(GroupKey, Given)>, CorrelationError> {
+        let groups: Vec<(At<'_>, &Work, Windows)> = works
+            .iter()
+            .map(|(key, work)| {
+                let plan = &correlations.plans[key.plan];
+                let at = At { plan, key, width: i64::from(plan.window_minutes()) * 60 };
+                let windows = Windows::of(&at, work);
+                (at, work, windows)
+            })
+            .collect();
+        let all = || groups.iter().flat_map(|(_, _, windows)| &windows.read);
+        let (Some(from), Some(to)) = (all().min(), all().max()) else { return Ok(Vec::new()) };
         let mut attempt = 0;
-        let mut buckets = loop {
+        let buckets = loop {
             attempt += 1;
-            let loaded = self.store.load(&keys).await?;
-            let mut buckets: Buckets = loaded.into_iter().map(|(k, stored)| (k.start, stored)).collect();
-            let changed = at.absorb(&mut buckets, work, &looked_at);
-            if changed.is_empty() {
+            let mut loaded = self.store.load(key, *from, *to).await?;
+            let mut buckets: Vec<Buckets> = Vec::with_capacity(groups.len());
+            let mut changed = false;
+            for (at, work, windows) in &groups {
+                let mut of_group = at.read(&loaded, &windows.read);
+                for start in at.absorb(&mut of_group, work, &windows.looked_at) {
+                    if let Some(stored) = of_group.get(&start) {
+                        loaded.put(at.name(at.key.key), start, stored);
+                        changed = true;
+                    }
+                }
+                buckets.push(of_group);
+            }
+            if !changed {
                 break buckets;
             }
             if attempt > ATTEMPTS {
-                return Err(CorrelationError::Contended(plan.rule.id.clone()));
+                return Err(CorrelationError::Contended(groups[0].0.plan.rule.id.clone()));
             }
-            let writes: Vec<(BucketKey, StoredBucket)> = changed
-                .into_iter()
-                .filter_map(|start| Some((at.bucket_key(start, key.key), buckets.get(&start)?.clone())))
-                .collect();
-            let minutes = plan.window_minutes();
-            match self.store.save(&writes, minutes, plan.timespan, self.clock.now()).await {
+            match self.store.save(loaded, self.clock.now()).await {
                 Err(e) if e.is_condition() => pause(attempt).await,
                 done => done?,
             }
         };
-        if let Some(group) = buckets.values().find(|stored| !stored.group.0.is_empty()).map(|s| s.group.clone()) {
-            // Who is only looked at is known by its key alone.
-            for stored in buckets.values_mut() {
-                stored.group = group.clone();
+        let mut given = Vec::with_capacity(groups.len());
+        for ((at, work, windows), mut buckets) in groups.iter().zip(buckets) {
+            if let Some(group) = buckets.values().find(|stored| !stored.group.0.is_empty()).map(|s| s.group.clone()) {
+                // Who is only looked at is known by its key alone.
+                for stored in buckets.values_mut() {
+                    stored.group = group.clone();
+                }
             }
+            given.push((at.key.clone(), self.say(correlations, at, work, &windows.looked_at, &buckets).await?));
         }
-        self.say(correlations, &at, work, &looked_at, &buckets).await
+        Ok(given)
     }
 
     /// What the windows of a group give as they stand.
@@ -264,22 +313,18 @@ impl StoredCorrelations {
     }
 
     /// What is known of other groups in which hits of a window, or of those that it depends on, are hits too.
-    async fn neighbours(
-        &self,
-        at: &At<'_>,
-        buckets: &Buckets,
-        start: Timestamp,
-    ) -> Result<HashMap<BucketKey, StoredBucket>, CorrelationError> {
+    async fn neighbours(&self, at: &At<'_>, buckets: &Buckets, start: Timestamp) -> Result<Others, CorrelationError> {
         let mut wanted = BTreeSet::new();
         for stored in (-2..=0).filter_map(|n| buckets.get(&at.next(start, n))) {
             for hit in stored.bucket.own_hits() {
                 let window = at.plan.window(hit.event().time).start;
                 for group in &hit.elsewhere {
-                    wanted.extend((-1..=1).map(|n| at.bucket_key(at.next(window, n), *group)));
+                    let alone = shelf_key(at.plan, &at.key.account, *group, &Group::default());
+                    wanted.extend((-1..=1).map(|n| (alone.clone(), at.name(*group), at.next(window, n))));
                 }
             }
         }
-        Ok(self.store.load(&wanted.into_iter().collect::<Vec<_>>()).await?)
+        Ok(self.store.load_alone(&wanted.into_iter().collect::<Vec<_>>()).await?)
     }
 }
 
@@ -301,9 +346,14 @@ impl At<'_> {
         Window { start, minutes: self.plan.window_minutes() }
     }
 
-    fn bucket_key(&self, start: Timestamp, group: u128) -> BucketKey {
-        let (account, rule) = (self.key.account.clone(), self.plan.rule.id.clone());
-        BucketKey { account, rule, group, start }
+    /// The name of a group's buckets.
+    fn name(&self, group: u128) -> u128 {
+        bucket_name(&self.plan.rule.id, group)
+    }
+
+    fn read(&self, from: &Shelf, starts: &BTreeSet<Timestamp>) -> Buckets {
+        let name = self.name(self.key.key);
+        starts.iter().filter_map(|start| Some((*start, from.bucket(name, *start)?))).collect()
     }
 
     /// Joins what the batch brings with what is stored; returns the windows that changed.
@@ -400,17 +450,12 @@ impl At<'_> {
     }
 
     /// Takes events off the list that another group's alert has: the one whose completing hit comes first.
-    fn give_way(
-        &self,
-        outcome: &mut Outcome,
-        others: &HashMap<BucketKey, StoredBucket>,
-        owners: &mut HashMap<EventRef, String>,
-    ) {
+    fn give_way(&self, outcome: &mut Outcome, others: &Others, owners: &mut HashMap<EventRef, String>) {
         for contested in std::mem::take(&mut outcome.contested) {
             let start = self.plan.window(contested.event.time).start;
             let mut best = (contested.completed_by.clone(), self.key.key);
             for group in &contested.elsewhere {
-                let stored = |n| others.get(&self.bucket_key(self.next(start, n), *group));
+                let stored = |n| others.get(&(self.name(*group), self.next(start, n)));
                 let three = [-1, 0, 1].map(|n| stored(n).map(|s| s.bucket.clone()).unwrap_or_default());
                 let Some(by) = claim(self.plan, &three, &contested.event) else { continue };
                 if (by.clone(), *group) < best {
