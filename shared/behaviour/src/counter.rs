@@ -1,7 +1,5 @@
 //! Counters that forget: each holds how much happened, weighted by how long ago, in one number.
 
-use serde::{Deserialize, Serialize};
-
 /// Times after which a counter has forgotten all but 1/e, in seconds.
 const FIVE_MINUTES: f64 = 300.0;
 pub(crate) const HOUR: f64 = 3_600.0;
@@ -10,10 +8,10 @@ pub(crate) const WEEK: f64 = 604_800.0;
 /// Exponentially decaying counts, all as of one instant.
 ///
 /// Events that come late count for what they would by now, so the order of arrival does not matter.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Counters {
     /// Seconds since the epoch to which the counts are decayed.
-    at: i64,
+    pub(crate) at: i64,
     /// Events: 5 minutes, 1 hour, 1 week.
     pub(crate) events: [f32; 3],
     /// Failed events: 1 hour, 1 week.

@@ -1,7 +1,7 @@
 //! Behaviour: how unlike its principal's past an event is, as numbers that models can weigh.
 //!
-//! In: a normalised event, the state of the person or workload behind it ([`PrincipalState`]: at most 4 KB,
-//! constant size, whatever the principal does), and how rare each API is in general ([`Rarity`], which travels
+//! In: a normalised event, the state of the person or workload behind it ([`PrincipalState`]: of
+//! constant size, at most 1.5 KB as bytes, whatever the principal does), and how rare each API is in general ([`Rarity`], which travels
 //! with the model). Out: [`FEATURES`] numbers, always finite. Features are taken before the state learns the
 //! event. Nothing here knows which tools attackers use: user agents count only as "the usual one or not".
 //!
@@ -10,6 +10,8 @@
 
 mod counter;
 mod features;
+mod lesson;
+mod packed;
 mod rarity;
 mod sketch;
 mod state;
@@ -17,8 +19,10 @@ mod state;
 mod tests;
 
 pub use features::{FEATURES, Feature, N, features};
+pub use lesson::{Lesson, Lessons};
+pub use packed::UnpackError;
 pub use rarity::{Rarity, RarityBuilder, Risk, risk};
-pub use state::{Learn, News, PrincipalState, Replay};
+pub use state::{Learn, PrincipalState, Replay};
 
 use sentinel_model::Event;
 

@@ -4,7 +4,6 @@
 //! streams", 2005): when all slots are taken, the least counted makes room and its count is inherited, so
 //! frequent values always stay. Values are kept as 32-bit hashes: 40 slots meet a false match once in 100 million.
 
-use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Counts are halved when they sum to this, so that habits of long ago fade.
@@ -17,12 +16,11 @@ pub(crate) fn hash(text: &str) -> u32 {
 }
 
 /// One slot: hash, count, and minute of last use since the epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Slot(u32, u32, u32);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Slot(pub(crate) u32, pub(crate) u32, pub(crate) u32);
 
 /// Counts of values in at most `CAP` slots.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Sketch<const CAP: usize>(Vec<Slot>);
 
 impl<const CAP: usize> Sketch<CAP> {
@@ -39,9 +37,14 @@ impl<const CAP: usize> Sketch<CAP> {
         self.0.iter().filter(|s| s.2 + 60 > minute && s.2 <= minute + 60).count()
     }
 
-    /// Whether it holds a value that `earlier` did not, other than in the place of one that had to make room.
-    pub(crate) fn has_new_values(&self, earlier: &Self) -> bool {
-        self.0.len() > earlier.0.len()
+    /// All slots, in the order in which they were taken.
+    pub(crate) fn slots(&self) -> &[Slot] {
+        &self.0
+    }
+
+    /// A sketch of these slots; `None` when they are more than it holds.
+    pub(crate) fn of(slots: Vec<Slot>) -> Option<Self> {
+        (slots.len() <= CAP).then_some(Self(slots))
     }
 
     pub(crate) fn add(&mut self, hash: u32, minute: u32) {

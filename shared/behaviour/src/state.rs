@@ -1,22 +1,19 @@
-//! What is remembered of one person or workload: constant size, a few kilobytes at most.
+//! What is remembered of one person or workload: of constant size, however long it goes on.
 
 use sentinel_model::{Event, Outcome};
-use serde::{Deserialize, Serialize};
 
 use crate::{
-    agent_family, api_name,
     counter::{Counters, Tick},
-    network,
-    rarity::{Risk, risk},
+    lesson::{Lesson, Lessons},
     sketch::{Sketch, hash},
 };
 
 /// Event ids remembered to tell a replay.
-const REMEMBERED_IDS: usize = 64;
+pub(crate) const REMEMBERED_IDS: usize = 64;
 /// Batches remembered to tell a replay of more events than that.
-const REMEMBERED_BATCHES: usize = 8;
+pub(crate) const REMEMBERED_BATCHES: usize = 8;
 /// Alerted events remembered with their score.
-const REMEMBERED_ALERTS: usize = 16;
+pub(crate) const REMEMBERED_ALERTS: usize = 16;
 /// Days with alerts after which alerted behaviour is taken for a change of habit and learned. An analyst has
 /// then been told on three days.
 const ALERT_DAYS_UNTIL_LEARNED: u8 = 3;
@@ -56,20 +53,8 @@ pub enum Replay {
     },
 }
 
-/// What a state learned between two points in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct News {
-    /// An API, service, network, agent or Region used for the first time, or an alert.
-    pub new_kind: bool,
-    /// Events learned.
-    pub events: u32,
-    /// Seconds between the latest events of the two.
-    pub seconds: i64,
-}
-
 /// State of one principal.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct PrincipalState {
     /// Seconds since the epoch of the first and the latest event; 0 when there was none.
     pub(crate) first: i64,
@@ -86,18 +71,14 @@ pub struct PrincipalState {
     pub(crate) hours: [u32; 24],
     pub(crate) weekdays: [u32; 7],
     /// Hashes of the latest ids, oldest first.
-    ids: Vec<u32>,
+    pub(crate) ids: Vec<u32>,
     /// Hashes of the latest batches.
-    batches: Vec<u32>,
+    pub(crate) batches: Vec<u32>,
     /// Latest alerted events: hash of id, score, reasons.
-    alerts: Vec<(u32, f32, u32)>,
+    pub(crate) alerts: Vec<(u32, f32, u32)>,
     /// Day (since the epoch) of the latest alert, and on how many days there were some.
-    alert_day: i64,
-    alert_days: u8,
-}
-
-fn id_hash(event: &Event) -> u32 {
-    hash(&event.id)
+    pub(crate) alert_day: i64,
+    pub(crate) alert_days: u8,
 }
 
 fn push_capped<T>(list: &mut Vec<T>, item: T, cap: usize) {
@@ -128,20 +109,26 @@ impl PrincipalState {
         (learned / MATURE_AFTER).min(1.0)
     }
 
-    /// What this state knows that `earlier`, a past form of it, did not.
-    pub fn news_since(&self, earlier: &Self) -> News {
-        let new_kind = self.apis.has_new_values(&earlier.apis)
-            || self.services.has_new_values(&earlier.services)
-            || self.networks.has_new_values(&earlier.networks)
-            || self.agents.has_new_values(&earlier.agents)
-            || self.regions.has_new_values(&earlier.regions)
-            || self.alerts != earlier.alerts;
-        News { new_kind, events: self.learned.saturating_sub(earlier.learned), seconds: self.last - earlier.last }
+    /// Time of the latest event, in seconds since the epoch; 0 when there was none.
+    pub fn latest(&self) -> i64 {
+        self.last
+    }
+
+    /// How many different APIs, services, networks, agents and Regions are known.
+    pub fn kinds(&self) -> usize {
+        self.apis.slots().len()
+            + self.services.slots().len()
+            + self.networks.slots().len()
+            + self.agents.slots().len()
+            + self.regions.slots().len()
     }
 
     /// Whether an event was seen before, and what came of it.
     pub fn replay(&self, event: &Event) -> Replay {
-        let id = id_hash(event);
+        self.replay_of(hash(&event.id))
+    }
+
+    fn replay_of(&self, id: u32) -> Replay {
         if let Some((_, score, reasons)) = self.alerts.iter().find(|a| a.0 == id) {
             return Replay::Alerted { score: *score, reasons: *reasons };
         }
@@ -161,28 +148,48 @@ impl PrincipalState {
 
     /// Takes an event into account, once: an event seen before changes nothing.
     pub fn update(&mut self, event: &Event, learn: Learn) {
-        if self.replay(event) != Replay::New {
-            return;
+        self.apply(&Lesson::of(event, learn));
+    }
+
+    /// Takes a list of events into account that was learned by another state of the same principal: those that
+    /// this one has not seen. `false`: it has seen them all. The batch makes no other one forgotten: its events
+    /// are known by their ids from then on.
+    pub fn relearn(&mut self, lessons: &Lessons) -> bool {
+        if self.batches.contains(&lessons.batch) {
+            return false;
         }
-        push_capped(&mut self.ids, id_hash(event), REMEMBERED_IDS);
-        let seconds = event.time.as_second();
+        let mut any = false;
+        for lesson in &lessons.events {
+            any |= self.apply(lesson);
+        }
+        any
+    }
+
+    /// Takes an event into account by what it teaches. `false`: it was seen before.
+    pub fn apply(&mut self, lesson: &Lesson) -> bool {
+        if self.replay_of(lesson.id) != Replay::New {
+            return false;
+        }
+        push_capped(&mut self.ids, lesson.id, REMEMBERED_IDS);
+        let seconds = lesson.seconds;
         self.first = if self.first == 0 { seconds } else { self.first.min(seconds) };
         self.last = self.last.max(seconds);
         self.counters.add(Tick {
             at: seconds,
-            error: !event.outcome.is_success(),
-            read: event.action.read_only.unwrap_or(false),
-            risky: risk(event) >= Risk::Sensitive,
-            novel: self.apis.count(hash(&api_name(event))) == 0,
+            error: lesson.error,
+            read: lesson.read,
+            risky: lesson.risky,
+            novel: self.apis.count(lesson.api) == 0,
         });
-        if let Learn::Alerted { score, reasons } = learn {
-            push_capped(&mut self.alerts, (id_hash(event), score, reasons), REMEMBERED_ALERTS);
+        if let Learn::Alerted { score, reasons } = lesson.learn {
+            push_capped(&mut self.alerts, (lesson.id, score, reasons), REMEMBERED_ALERTS);
             self.note_alert_day(seconds.div_euclid(86_400));
             if self.alert_days < ALERT_DAYS_UNTIL_LEARNED {
-                return;
+                return true;
             }
         }
-        self.learn(event, seconds);
+        self.learn(lesson);
+        true
     }
 
     fn note_alert_day(&mut self, day: i64) {
@@ -194,19 +201,20 @@ impl PrincipalState {
         self.alert_day = self.alert_day.max(day);
     }
 
-    fn learn(&mut self, event: &Event, seconds: i64) {
+    fn learn(&mut self, lesson: &Lesson) {
+        let seconds = lesson.seconds;
         let now = minute(seconds);
         self.learned = self.learned.saturating_add(1);
-        self.apis.add(hash(&api_name(event)), now);
-        self.services.add(hash(&event.action.service), now);
-        if let Some(network) = network(event) {
-            self.networks.add(hash(&network), now);
+        self.apis.add(lesson.api, now);
+        self.services.add(lesson.service, now);
+        if let Some(network) = lesson.network {
+            self.networks.add(network, now);
         }
-        if let Some(agent) = &event.network.user_agent {
-            self.agents.add(hash(&agent_family(agent)), now);
+        if let Some(agent) = lesson.agent {
+            self.agents.add(agent, now);
         }
-        if let Some(region) = &event.region {
-            self.regions.add(hash(region), now);
+        if let Some(region) = lesson.region {
+            self.regions.add(region, now);
         }
         self.hours[hour_of_day(seconds)] = self.hours[hour_of_day(seconds)].saturating_add(1);
         self.weekdays[weekday(seconds)] = self.weekdays[weekday(seconds)].saturating_add(1);
@@ -214,7 +222,7 @@ impl PrincipalState {
 }
 
 /// The order of the events does not matter: a batch that comes again may be cut in another order.
-fn batch_hash(events: &[&Event]) -> u32 {
+pub(crate) fn batch_hash(events: &[&Event]) -> u32 {
     let mut ids: Vec<&str> = events.iter().map(|e| e.id.as_str()).collect();
     ids.sort_unstable();
     hash(&ids.join("\n"))

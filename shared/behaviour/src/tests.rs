@@ -243,7 +243,7 @@ fn rarity_weighs_principals_alike_and_unknown_apis_by_verb() {
 }
 
 #[test]
-fn a_state_stays_within_four_kilobytes_and_survives_json_exactly() {
+fn a_state_stays_small_and_comes_back_from_its_bytes_exactly() {
     let mut state = PrincipalState::default();
     for n in 0..20_000_u64 {
         let mut e = event(&Sample { id: n, at: MONDAY_9AM + i64::try_from(n).unwrap() * 977, ..Sample::default() });
@@ -257,9 +257,76 @@ fn a_state_stays_within_four_kilobytes_and_survives_json_exactly() {
         state.update(&e, learn);
         state.remember_batch(&[&e]);
     }
-    let text = serde_json::to_string(&state).unwrap();
-    assert!(text.len() <= 4_096, "{} bytes", text.len());
-    assert_eq!(serde_json::from_str::<PrincipalState>(&text).unwrap(), state);
+    let packed = state.pack().unwrap();
+    println!("a full state has {} bytes", packed.len());
+    assert!(packed.len() <= 1_536, "{} bytes", packed.len());
+    assert_eq!(PrincipalState::unpack(&packed).unwrap(), state);
+    // Somebody ordinary leaves room for the key and the store's own attributes in a kilobyte.
+    assert!(settled().pack().unwrap().len() < 500);
+}
+
+#[test]
+fn bytes_of_another_form_or_cut_short_are_no_state() {
+    let packed = settled().pack().unwrap();
+    assert!(matches!(PrincipalState::unpack(&[]), Err(UnpackError::Form(None))));
+    let other = [&[packed[0] + 1], &packed[1..]].concat();
+    assert!(matches!(PrincipalState::unpack(&other), Err(UnpackError::Form(Some(2)))));
+    for end in 1..packed.len() {
+        assert!(matches!(PrincipalState::unpack(&packed[..end]), Err(UnpackError::Damaged(_))), "{end} bytes");
+    }
+    let empty = PrincipalState::default();
+    assert_eq!(PrincipalState::unpack(&empty.pack().unwrap()).unwrap(), empty);
+}
+
+/// Events with something new in each: in the order given, one a minute.
+fn varied(ids: std::ops::Range<u64>) -> Vec<Event> {
+    let names = ["ListBuckets", "GetObject", "DeleteBucket", "GetSecretValue"];
+    let regions = ["eu-west-1", "us-east-1", "sa-east-1"];
+    let one = |id: u64| {
+        let at = LATER + i64::try_from(id).unwrap() * 60;
+        let index = usize::try_from(id).unwrap();
+        event(&Sample { id, at, name: names[index % 4], region: regions[index % 3], ..Sample::default() })
+    };
+    ids.map(one).collect()
+}
+
+/// Learns a batch, and tells what it taught.
+fn teach(state: &mut PrincipalState, batch: &[Event]) -> Lessons {
+    let list: Vec<&Event> = batch.iter().collect();
+    let mut lessons = Lessons::of(&list);
+    for event in batch {
+        let lesson = Lesson::of(event, Learn::Habit);
+        assert!(state.apply(&lesson));
+        lessons.add(lesson);
+    }
+    state.remember_batch(&list);
+    lessons
+}
+
+#[test]
+fn what_another_state_learned_can_be_learned_again_and_counts_once() {
+    let (first, second) = (varied(1..21), varied(21..41));
+    let mut both = settled();
+    teach(&mut both, &first);
+    let mut theirs = both.clone();
+    teach(&mut both, &second);
+
+    let mut mine = settled();
+    let lessons = teach(&mut mine, &second);
+    let list: Vec<&Event> = second.iter().collect();
+    assert!(!both.relearn(&lessons), "the batch is known");
+    assert!(theirs.relearn(&lessons));
+    assert!(!theirs.relearn(&lessons), "the events are known");
+    theirs.remember_batch(&list);
+    assert_eq!(theirs, both, "in order, as if one state had learned all");
+
+    // Cut otherwise, the batch is unknown, but each of its events is not.
+    let list: Vec<&Event> = second[..10].iter().collect();
+    let mut part = Lessons::of(&list);
+    second[..10].iter().for_each(|e| part.add(Lesson::of(e, Learn::Habit)));
+    assert_eq!((part.events(), part.alerted()), (10, false));
+    assert!(!theirs.relearn(&part));
+    assert_eq!(theirs, both);
 }
 
 proptest! {
@@ -284,7 +351,9 @@ proptest! {
             prop_assert!(values.iter().all(|v| v.is_finite() && (0.0..=30.0).contains(v)), "{values:?}");
             state.update(&e, if alerted { Learn::Alerted { score: 0.5, reasons: 1 } } else { Learn::Habit });
         }
-        prop_assert!(serde_json::to_string(&state).unwrap().len() <= 4_096);
+        let packed = state.pack().unwrap();
+        prop_assert!(packed.len() <= 1_536, "{} bytes", packed.len());
+        prop_assert_eq!(PrincipalState::unpack(&packed).unwrap(), state);
     }
 
     #[test]

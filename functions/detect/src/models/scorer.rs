@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
-use sentinel_behaviour::{Learn, PrincipalState, Replay, features};
+use sentinel_behaviour::{Learn, Lesson, Lessons, PrincipalState, Replay, features};
 use sentinel_model::Event;
 
 use super::{
@@ -52,6 +52,11 @@ pub fn damping(maturity: f32) -> f64 {
 
 /// Scores one event and learns it.
 pub fn assess(model: &Model, state: &mut PrincipalState, event: &Event) -> Result<Assessed, ModelError> {
+    Ok(assess_and_tell(model, state, event)?.0)
+}
+
+/// Scores one event and learns it, and tells what it taught.
+fn assess_and_tell(model: &Model, state: &mut PrincipalState, event: &Event) -> Result<(Assessed, Lesson), ModelError> {
     let assessed = rate(model, state, event)?;
     #[allow(clippy::cast_possible_truncation, reason = "a score between 0 and 1")]
     let learn = if assessed.score >= LOWEST_ALERT_SCORE {
@@ -59,8 +64,9 @@ pub fn assess(model: &Model, state: &mut PrincipalState, event: &Event) -> Resul
     } else {
         Learn::Habit
     };
-    state.update(event, learn);
-    Ok(assessed)
+    let lesson = Lesson::of(event, learn);
+    state.apply(&lesson);
+    Ok((assessed, lesson))
 }
 
 /// Scores one event without learning it.
@@ -99,9 +105,9 @@ impl ModelScorer {
         for _ in 0..ATTEMPTS {
             let (mut state, version) = self.store.read(who).await.map_err(state_error)?;
             let known = state.knows_batch(&list);
-            let mut found = Vec::new();
+            let (mut found, mut learned) = (Vec::new(), Lessons::of(&list));
             for (index, event) in events {
-                let assessed = self.event(&mut state, event, known).map_err(|e| self.failed(&e))?;
+                let assessed = self.event(&mut state, event, known, &mut learned).map_err(|e| self.failed(&e))?;
                 if assessed.score >= LOWEST_ALERT_SCORE {
                     found.push(self.scored(*index, event, assessed));
                 }
@@ -110,20 +116,30 @@ impl ModelScorer {
                 return Ok(found);
             }
             state.remember_batch(&list);
-            if self.store.write(who, state, version).await.map_err(state_error)? {
+            if self.store.write(who, state, version, learned).await.map_err(state_error)? {
                 return Ok(found);
             }
         }
         Err(ScorerError::State(format!("the baseline of {} is written by too many at once", who.actor).into()))
     }
 
-    fn event(&self, state: &mut PrincipalState, event: &Event, known: bool) -> Result<Assessed, ModelError> {
+    fn event(
+        &self,
+        state: &mut PrincipalState,
+        event: &Event,
+        known: bool,
+        learned: &mut Lessons,
+    ) -> Result<Assessed, ModelError> {
         match state.replay(event) {
             Replay::Alerted { score, reasons } => Ok(Assessed { score: f64::from(score), reasons }),
             Replay::Quiet => Ok(Assessed { score: 0.0, reasons: 0 }),
             // Seen before but too long ago to be remembered by its id: scored again, not learned again.
             Replay::New if known => rate(&self.model, state, event),
-            Replay::New => assess(&self.model, state, event),
+            Replay::New => {
+                let (assessed, lesson) = assess_and_tell(&self.model, state, event)?;
+                learned.add(lesson);
+                Ok(assessed)
+            }
         }
     }
 

@@ -5,11 +5,13 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use sentinel_behaviour::{FEATURES, N, PrincipalState};
-use sentinel_durable::ManualClock;
+use sentinel_behaviour::{FEATURES, Lessons, N, PrincipalState};
+use sentinel_durable::{Clock, ManualClock};
 use sentinel_embedded::Database;
 use sentinel_model::{Event, Timestamp};
 use sentinel_simulator::{AttackOptions, compromised_key, scenario::event_time};
+use sentinel_state::baselines::Baselines;
+use serde_json::json;
 
 use super::{
     baselines::{BaselineStore, MemoryBaselines, TableBaselines, Who},
@@ -30,13 +32,13 @@ fn model() -> Model {
 }
 
 /// A company that the model has never seen, with the attack on one of its users towards the end.
-struct Held {
-    events: Vec<Event>,
-    attack: BTreeSet<String>,
-    victim: String,
+pub(super) struct Held {
+    pub(super) events: Vec<Event>,
+    pub(super) attack: BTreeSet<String>,
+    pub(super) victim: String,
 }
 
-fn held() -> &'static Held {
+pub(super) fn held() -> &'static Held {
     static HELD: OnceLock<Held> = OnceLock::new();
     HELD.get_or_init(|| {
         let company = simulated::company(77_001, 14, 18);
@@ -163,7 +165,7 @@ async fn newcomers_do_not_flood_the_alerts() {
 }
 
 /// The events just before the attack, and the attack's first identity: what one batch may hold.
-fn attack_batch() -> (Vec<Event>, Vec<Event>) {
+pub(super) fn attack_batch() -> (Vec<Event>, Vec<Event>) {
     let held = held();
     let of_victim: Vec<Event> = held.events.iter().filter(|e| e.principal.id == held.victim).cloned().collect();
     let at = of_victim.iter().position(|e| held.attack.contains(&e.id)).unwrap();
@@ -206,12 +208,34 @@ async fn the_baseline_of_somebody_silent_for_ninety_days_is_forgotten() {
     let who = Who { account: "123456789012".into(), actor: "ann".into() };
     let mut state = PrincipalState::default();
     state.update(&held().events[0], sentinel_behaviour::Learn::Habit);
-    assert!(store.write(&who, state.clone(), None).await.unwrap());
-    assert!(!store.write(&who, state.clone(), None).await.unwrap(), "there is one already");
+    let learned = || Lessons::of(&[]);
+    assert!(store.write(&who, state.clone(), None, learned()).await.unwrap());
+    assert!(!store.write(&who, state.clone(), None, learned()).await.unwrap(), "there is one already");
     clock.advance(89 * 86_400);
     assert_eq!(store.read(&who).await.unwrap(), (state, Some(1)));
     clock.advance(2 * 86_400);
     assert_eq!(store.read(&who).await.unwrap(), (PrincipalState::default(), None));
+}
+
+#[tokio::test]
+async fn a_baseline_of_another_form_begins_anew_and_is_replaced() {
+    let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
+    let database = Database::in_memory(clock.clone()).unwrap();
+    let who = Who { account: "123456789012".into(), actor: "ann".into() };
+    let baselines = Baselines::new(database.table());
+    let store = TableBaselines::new(database.table(), clock.clone(), ISOLATION_FOREST);
+    let mut state = PrincipalState::default();
+    state.update(&held().events[0], sentinel_behaviour::Learn::Habit);
+    let others =
+        [json!({ "first": 1, "apis": [[1, 2, 3]] }), json!({ "state": "not base64!" }), json!({ "state": "_w" })];
+    for (n, other) in (0_u64..).zip(others) {
+        let version = (n > 0).then_some(2 * n);
+        baselines.put(&who.account, &who.actor, ISOLATION_FOREST, &other, version, clock.now()).await.unwrap();
+        let (read, version) = store.read(&who).await.unwrap();
+        assert_eq!((read, version), (PrincipalState::default(), Some(2 * n + 1)), "{other}");
+        assert!(store.write(&who, state.clone(), version, Lessons::of(&[])).await.unwrap());
+        assert_eq!(store.read(&who).await.unwrap().0, state);
+    }
 }
 
 #[tokio::test]
@@ -246,7 +270,7 @@ async fn two_writers_of_one_principal_lose_nothing() {
     let one = PrincipalState::default();
     assert!(state.maturity() > one.maturity());
     // A version read before both wrote is refused.
-    assert!(!store.write(&who, one, Some(1)).await.unwrap());
+    assert!(!store.write(&who, one, Some(1), Lessons::of(&[])).await.unwrap());
 }
 
 #[test]

@@ -19,8 +19,9 @@ pub(super) const EXPIRES_AT: &str = "expires_at";
 pub(super) const EXPIRES_MS: &str = "expires_ms";
 pub(super) const NONCE: &str = "nonce";
 
-/// Bodies longer than this are compressed: a write unit is 1 KB.
-const PLAIN_BYTES: usize = 1024;
+/// Bodies longer than this are compressed: a write unit is 1 KB, of which keys, names and the other attributes take
+/// some hundred bytes.
+const PLAIN_BYTES: usize = 512;
 
 pub(super) type Attributes = HashMap<String, AttributeValue>;
 
@@ -144,8 +145,8 @@ mod tests {
             .collect();
         for (body, attribute) in [
             (json!({}), BODY),
-            (exact(1024), BODY),
-            (exact(1025), ZBODY),
+            (exact(PLAIN_BYTES), BODY),
+            (exact(PLAIN_BYTES + 1), ZBODY),
             (exact(MAX_BODY_BYTES), ZBODY),
             (json!({ "t": dense }), ZBODY),
         ] {
