@@ -1,14 +1,12 @@
 //! Items as `DynamoDB` has them: the names of attributes, and bodies packed and unpacked.
 
-use std::{
-    collections::HashMap,
-    io::{Read, Write as _},
-};
+use std::collections::HashMap;
 
 use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
-use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use sentinel_model::Timestamp;
 use sentinel_state::{Index, Item, Key, TableError, table::MAX_BODY_BYTES};
+
+use super::compress;
 
 pub(super) const PK: &str = "pk";
 pub(super) const SK: &str = "sk";
@@ -19,8 +17,7 @@ pub(super) const EXPIRES_AT: &str = "expires_at";
 pub(super) const EXPIRES_MS: &str = "expires_ms";
 pub(super) const NONCE: &str = "nonce";
 
-/// Bodies longer than this are compressed: a write unit is 1 KB, of which keys, names and the other attributes take
-/// some hundred bytes.
+/// Bodies longer than this are compressed: a write unit is 1 KB, of which keys and the other attributes take a part.
 const PLAIN_BYTES: usize = 512;
 
 pub(super) type Attributes = HashMap<String, AttributeValue>;
@@ -76,9 +73,7 @@ pub(super) fn pack(body: String) -> Result<(&'static str, AttributeValue), Table
     if body.len() <= PLAIN_BYTES {
         return Ok((BODY, AttributeValue::S(body)));
     }
-    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::default());
-    encoder.write_all(body.as_bytes()).map_err(TableError::store)?;
-    let packed = encoder.finish().map_err(TableError::store)?;
+    let packed = compress::pack(body.as_bytes()).map_err(TableError::store)?;
     if packed.len() >= body.len() {
         return Ok((BODY, AttributeValue::S(body)));
     }
@@ -112,10 +107,8 @@ fn unpack(attributes: &Attributes) -> Result<serde_json::Value, String> {
     let Some(AttributeValue::B(packed)) = attributes.get(ZBODY) else {
         return Err(format!("neither {BODY} nor {ZBODY}"));
     };
-    let mut body = Vec::new();
     // No longer body was ever written.
-    let most = MAX_BODY_BYTES as u64 + 1;
-    GzDecoder::new(packed.as_ref()).take(most).read_to_end(&mut body).map_err(|e| e.to_string())?;
+    let body = compress::unpack(packed.as_ref(), MAX_BODY_BYTES + 1)?;
     serde_json::from_slice(&body).map_err(|e| e.to_string())
 }
 
@@ -135,7 +128,7 @@ mod tests {
     #[test]
     fn long_bodies_are_compressed_where_it_helps_and_read_back() {
         let exact = |bytes: usize| json!({ "t": "x".repeat(bytes - r#"{"t":""}"#.len()) });
-        // No two parts alike, and of all printable characters: gzip saves only what its letters leave free.
+        // No two parts alike, and of all printable characters: compression saves only what its letters leave free.
         let mut seed = 1_u32;
         let dense: String = (0..1_100)
             .map(|_| {
@@ -177,7 +170,7 @@ mod tests {
             (EXPIRES_MS, text("soon")),
             (BODY, text("{")),
             (BODY, number(1)),
-            (ZBODY, AttributeValue::B(Blob::new(b"no gzip"))),
+            (ZBODY, AttributeValue::B(Blob::new(b"nothing"))),
         ] {
             let mut attributes = stored(&json!({}));
             if name == ZBODY {

@@ -5,7 +5,7 @@
 //! | --- | --- | --- |
 //! | `pk`, `sk` | S | the key |
 //! | `gsi1pk`, `gsi1sk`, `gsi2pk`, `gsi2sk` | S | its places in the listing indexes `gsi1` and `gsi2`, where it has them |
-//! | `body` or `zbody` | S or B | its body as JSON, compressed with gzip beyond 1 KB where that makes it smaller |
+//! | `body` or `zbody` | S or B | its body as JSON, compressed beyond 512 bytes where that makes it smaller |
 //! | `version` | N | counts its writes |
 //! | `expires_at` | N | when it ceases to exist in Unix seconds, rounded up: the table's TTL attribute |
 //! | `expires_ms` | N | the same, exact, in milliseconds: what reads and conditions compare |
@@ -42,6 +42,7 @@
 //! or has moved to another partition or out of the range asked for is left out; one that moved within it is
 //! shown, where it stood.
 
+mod compress;
 mod create;
 mod expression;
 mod failure;
