@@ -31,8 +31,8 @@ struct Counted {
     loses_answers: AtomicBool,
 }
 
-/// Bytes of a state's item as the `DynamoDB` adapter writes it: beside the state there are the key, the names of
-/// the attributes, the version, when it expires (twice) and a nonce.
+/// Bytes of a state's item in `DynamoDB`: beside the state there are the key, the names of the attributes, the
+/// version, when it expires (twice) and a nonce. The adapter's compression is gzip's, with fewer bytes around it.
 fn item_bytes(who: &Who, state: &PrincipalState) -> usize {
     let body = format!(r#"{{"state":"{}"}}"#, STANDARD_NO_PAD.encode(state.pack().unwrap()));
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
