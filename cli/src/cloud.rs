@@ -34,7 +34,7 @@ impl Cloud {
         if account != AccountPort::Aws && poll.is_empty() {
             return Ok(None);
         }
-        let sdk = sdk::load(Budget::unlimited(), sdk::Trust::Machine).await;
+        let sdk = sdk::load(Budget::unlimited(), sdk::Trust::Machine, sdk::Credentials::Anywhere).await;
         let caller = iam::caller(&sdk).await.context("asking AWS who this process is")?;
         if account == AccountPort::Aws
             && let Some(role) = &respond.own_role

@@ -7,7 +7,7 @@
 //! © The MITRE Corporation. Names and ids are reproduced and distributed with the permission of The MITRE
 //! Corporation, under the ATT&CK Terms of Use (<https://attack.mitre.org/resources/legal-and-branding/terms-of-use/>).
 
-use std::{collections::HashMap, sync::LazyLock};
+use std::sync::{LazyLock, OnceLock};
 
 use serde::Serialize;
 
@@ -54,21 +54,34 @@ pub const TACTICS: [Tactic; 14] = [
     Tactic { id: "TA0040", short_name: "impact", name: "Impact" },
 ];
 
-static TECHNIQUES: LazyLock<HashMap<&'static str, Technique>> = LazyLock::new(|| {
+/// A line of the data, and what was read from it.
+type Line = (&'static str, OnceLock<Option<Technique>>);
+
+/// The lines of the data, by id and in its order. Whatever is asked for is read then: a function that starts for one
+/// alert asks for few.
+static TECHNIQUES: LazyLock<Vec<Line>> = LazyLock::new(|| {
     include_str!("../data/attack.tsv")
         .lines()
         .filter(|line| !line.starts_with('#'))
-        .filter_map(|line| {
-            let mut fields = line.split('\t');
-            let (id, name, tactics) = (fields.next()?, fields.next()?, fields.next()?);
-            Some((id, Technique { id, name, tactics: tactics.split(',').collect() }))
-        })
+        .map(|line| (line, OnceLock::new()))
         .collect()
 });
 
+fn id_of(line: &'static str) -> &'static str {
+    line.split_once('\t').map_or(line, |(id, _)| id)
+}
+
+fn read(line: &'static str) -> Option<Technique> {
+    let mut fields = line.split('\t');
+    let (id, name, tactics) = (fields.next()?, fields.next()?, fields.next()?);
+    Some(Technique { id, name, tactics: tactics.split(',').collect() })
+}
+
 /// The technique of this id, if it is known.
 pub fn technique(id: &str) -> Option<&'static Technique> {
-    TECHNIQUES.get(id)
+    let at = TECHNIQUES.binary_search_by(|(line, _)| id_of(line).cmp(id)).ok()?;
+    let (line, read_line) = &TECHNIQUES[at];
+    read_line.get_or_init(|| read(line)).as_ref()
 }
 
 /// The tactic of this short name, if there is one.
@@ -92,9 +105,11 @@ mod tests {
 
     #[test]
     fn every_line_of_the_data_is_sound() {
-        let lines: Vec<_> = include_str!("../data/attack.tsv").lines().filter(|l| !l.starts_with('#')).collect();
-        assert_eq!(lines.len(), TECHNIQUES.len(), "an id twice or a line that cannot be read");
-        for technique in TECHNIQUES.values() {
+        let in_order = TECHNIQUES.windows(2).all(|two| id_of(two[0].0) < id_of(two[1].0));
+        assert!(in_order && TECHNIQUES.len() > 200, "an id twice or out of order");
+        for (line, _) in TECHNIQUES.iter() {
+            let technique = super::technique(id_of(line)).unwrap_or_else(|| panic!("{line:?} cannot be read"));
+            assert_eq!(technique.id, id_of(line));
             let digits = technique.id.trim_start_matches('T').replace('.', "");
             assert!(digits.len() == 4 || digits.len() == 7, "{}", technique.id);
             assert!(digits.bytes().all(|b| b.is_ascii_digit()), "{}", technique.id);

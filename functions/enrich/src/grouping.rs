@@ -23,7 +23,7 @@ use sentinel_model::{
 };
 use sentinel_state::{
     Condition, Table, TableError, Write,
-    alerts::{Alerts, IncidentPointer},
+    alerts::{Alerts, IncidentPointer, StoredAlert},
     incidents::{INCIDENT_CAP, Incidents, StoredIncident},
     lineage::Lineage,
 };
@@ -43,6 +43,8 @@ const ALERTS_OF_ONE: usize = 1000;
 const MERGED_AT_ONCE: usize = 40;
 /// Alerts that get their incident in one transaction; more take another round.
 const POINTED_AT_ONCE: usize = 50;
+/// Steps around an alert from which on some of them may not have been read.
+const STEPS_OF_ONE: usize = sentinel_state::lineage::READ_CAP;
 /// Alerts longer than a day are rare; steps this much further away (seconds) are read for them.
 const SLACK: i64 = 86_400;
 
@@ -61,12 +63,31 @@ pub(crate) struct Grouping<'a> {
 }
 
 impl Grouping<'_> {
+    /// Brings an alert that has just been stored into its incident.
+    pub(crate) async fn assign_stored(&self, stored: &StoredAlert) -> Result<(), EnrichError> {
+        let alert = &stored.alert;
+        // The first of its versions that this process wrote: its brief is the first too, and as it was written.
+        let is_new = stored.version == 1 && stored.incident_id.is_none() && alert.superseded_by.is_none();
+        self.assign_from(&alert.account, &alert.alert_id, is_new.then(|| AlertBrief::of(alert))).await
+    }
+
     /// Brings an alert into its incident.
     pub(crate) async fn assign(&self, account: &str, alert_id: &str) -> Result<(), EnrichError> {
+        self.assign_from(account, alert_id, None).await
+    }
+
+    /// With the alert's `first` brief the first attempt reads neither that nor what cannot be there yet; what it writes
+    /// is on the condition that it is so.
+    async fn assign_from(
+        &self,
+        account: &str,
+        alert_id: &str,
+        mut first: Option<AlertBrief>,
+    ) -> Result<(), EnrichError> {
         let mut attempt = 0;
         while attempt < ATTEMPTS {
             let began = Instant::now();
-            match self.try_assign(account, alert_id).await {
+            match self.try_assign(account, alert_id, first.take()).await {
                 Ok(Progress::Done) => return Ok(()),
                 Ok(Progress::More) => {}
                 Ok(Progress::Again) => {
@@ -83,10 +104,20 @@ impl Grouping<'_> {
         Err(EnrichError::Contended(format!("the incident of alert {alert_id}")))
     }
 
-    async fn try_assign(&self, account: &str, alert_id: &str) -> Result<Progress, EnrichError> {
+    async fn try_assign(
+        &self,
+        account: &str,
+        alert_id: &str,
+        first: Option<AlertBrief>,
+    ) -> Result<Progress, EnrichError> {
         let own: Ref = (account.to_owned(), alert_id.to_owned());
-        let Some((brief, pointer)) = self.alerts.briefs(std::slice::from_ref(&own)).await?.pop() else {
-            return Ok(Progress::Done);
+        let is_first = first.is_some();
+        let (brief, pointer) = match first {
+            Some(brief) => (brief, None),
+            None => match self.alerts.briefs(std::slice::from_ref(&own)).await?.pop() {
+                Some(read) => read,
+                None => return Ok(Progress::Done),
+            },
         };
         // What turned out to be no alert begins no incident; one that it is in is told anew without it.
         if brief.level < Level::Low || (brief.superseded && pointer.is_none()) {
@@ -100,7 +131,7 @@ impl Grouping<'_> {
         // What is in its incident already needs no look: a link between two others is found from one of them.
         let known: BTreeSet<Ref> = mine.iter().flat_map(StoredIncident::alerts).collect();
         // What is no alert links nothing.
-        let story = if brief.superseded { Vec::new() } else { self.connected(&brief, &known).await? };
+        let (story, steps) = if brief.superseded { Default::default() } else { self.connected(&brief, &known).await? };
         let (mut found, mut more) = self.incidents_of(mine, &story).await?;
         let mut fresh: Vec<Ref> =
             story.iter().filter(|(_, p)| p.is_none()).map(|(b, _)| (b.account.clone(), b.alert_id.clone())).collect();
@@ -116,18 +147,29 @@ impl Grouping<'_> {
             tracing::warn!(alert_id, "an incident is full: alerts after it begin another");
             more = false;
         }
-        Ok(match self.write(&found, &fresh).await? {
+        // An alert that is alone and new needs nothing to be read again: all that is told was read before anything that
+        // its write has conditions on.
+        let alone =
+            is_first && found.is_empty() && fresh.len() == 1 && brief.identifies_someone && steps.len() < STEPS_OF_ONE;
+        let written =
+            if alone { self.write_alone(&brief, steps, &own).await? } else { self.write(&found, &fresh).await? };
+        Ok(match written {
             Progress::Done if more => Progress::More,
             other => other,
         })
     }
 
-    /// The alerts that are connected to this one, those that are known to be left out.
-    async fn connected(&self, own: &AlertBrief, known: &BTreeSet<Ref>) -> Result<Vec<Neighbour>, EnrichError> {
-        let (around, edges) = self.neighbourhood(own, known).await?;
+    /// The alerts that are connected to this one, those that are known to be left out, and the steps around it.
+    async fn connected(
+        &self,
+        own: &AlertBrief,
+        known: &BTreeSet<Ref>,
+    ) -> Result<(Vec<Neighbour>, Vec<LineageEdge>), EnrichError> {
+        let (around, steps) = self.neighbourhood(own, known).await?;
         if around.is_empty() {
-            return Ok(around);
+            return Ok((around, steps));
         }
+        let edges = lineage::condense(steps.iter().cloned());
         // The alert is the last position, its neighbours keep theirs.
         let mut briefs: Vec<AlertBrief> = around.iter().map(|(b, _)| b.clone()).collect();
         let place = briefs.len();
@@ -135,7 +177,8 @@ impl Grouping<'_> {
         let components = incident::components(&briefs, &edges);
         let mine: HashSet<usize> =
             components.into_iter().find(|c| c.contains(&place)).unwrap_or_default().into_iter().collect();
-        Ok(around.into_iter().enumerate().filter(|(i, _)| mine.contains(i)).map(|(_, n)| n).collect())
+        let story = around.into_iter().enumerate().filter(|(i, _)| mine.contains(i)).map(|(_, n)| n).collect();
+        Ok((story, steps))
     }
 
     /// The alert's own incident and those of its neighbours, and whether some were left for later.
@@ -203,13 +246,36 @@ impl Grouping<'_> {
             writes.push(self.alerts.point(account, id, &name)?);
         }
         self.table.write(writes).await?;
-        tracing::info!(
-            incident_id = merged.incident.incident_id,
-            alerts = merged.incident.alert_count,
-            level = merged.incident.level.as_str(),
-            merged = found.len(),
-            "incident written"
-        );
+        log_written(&merged, found.len());
+        Ok(Progress::Done)
+    }
+
+    /// Makes an incident of one new alert. It fails where somebody has changed the alert, given it an incident or taken
+    /// the incident's name since it was stored. `steps` are all steps around it.
+    async fn write_alone(
+        &self,
+        brief: &AlertBrief,
+        steps: Vec<LineageEdge>,
+        own: &Ref,
+    ) -> Result<Progress, EnrichError> {
+        let (from, to) = story::told_times(brief.time, brief.time_last);
+        let principal = Identity::Principal(brief.principal.clone());
+        let steps = steps.into_iter().filter(|s| s.maker == principal && s.time >= from && s.time <= to);
+        let steps = lineage::condense(steps);
+        let (account, alert_id) = own;
+        let merged = StoredIncident {
+            incident: story::tell(&[brief], &story::Lineage::new(&steps)),
+            account: account.clone(),
+            members: [(account.clone(), [alert_id.clone()].into())].into(),
+            version: 0,
+        };
+        let writes = vec![
+            self.incidents.put(&merged, Condition::Absent)?,
+            self.alerts.point(account, alert_id, &merged.pointer())?,
+            self.alerts.check_first_brief(account, alert_id),
+        ];
+        self.table.write(writes).await?;
+        log_written(&merged, 0);
         Ok(Progress::Done)
     }
 
@@ -244,7 +310,7 @@ impl Grouping<'_> {
         let refs: Vec<Ref> = refs.into_iter().filter(|r| !known.contains(r)).collect();
         let mut around = self.alerts.briefs(&refs).await?;
         around.retain(|(b, _)| b.level >= Level::Low && !b.superseded);
-        Ok((around, lineage::condense(edges)))
+        Ok((around, edges))
     }
 
     /// The identities from which steps lead to these (up), or to which steps lead from these (down), and those
@@ -348,6 +414,12 @@ impl Grouping<'_> {
         }
         Ok(last.len() == 1)
     }
+}
+
+fn log_written(incident: &StoredIncident, merged: usize) {
+    let told = &incident.incident;
+    let level = told.level.as_str();
+    tracing::info!(incident_id = told.incident_id, alerts = told.alert_count, level, merged, "incident written");
 }
 
 /// How an attempt went.

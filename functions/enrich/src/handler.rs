@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use sentinel_durable::{
     Clock, Message, Outcome, Queue, Stage,
     codec::{self, CodecError},
-    outbox::{self, OutboxError},
+    outbox::{self, Fresh, OutboxError},
     worker::Handler,
 };
 use sentinel_model::{
@@ -30,7 +30,7 @@ use sentinel_state::{
     alerts::{Alerts, Members, StoredAlert},
     incidents::Incidents,
     lineage::Lineage,
-    table::MAX_BODY_BYTES,
+    table::{MAX_BODY_BYTES, MAX_WRITES},
 };
 
 use crate::{
@@ -128,12 +128,12 @@ impl Enrich {
     pub async fn handle_batch(&self, mut batch: DetectionBatch, redelivered: bool) -> Result<(), EnrichError> {
         self.drop_ours(&mut batch).await?;
         let recorded = self.lineage.record(&batch.lineage, self.ports.clock.now()).await?;
-        let mut touched = Vec::new();
+        let (mut touched, mut told) = (Vec::new(), Vec::new());
         for detection in &batch.detections {
-            if let Some((stored, changed)) = self.merge(detection, &batch.correlation_id).await?
-                && (changed || redelivered || stored.incident_id.is_none())
-            {
-                touched.push(stored);
+            let Some(merged) = self.merge(detection, &batch.correlation_id).await? else { continue };
+            told.extend(merged.told);
+            if merged.changed || redelivered || merged.stored.incident_id.is_none() {
+                touched.push(merged.stored);
             }
         }
         let grouping = grouping::Grouping {
@@ -144,11 +144,17 @@ impl Enrich {
         };
         // One that turned out to be none is looked at too: its incident is told anew without it.
         for stored in touched.iter().filter(|s| s.alert.level >= Level::Low) {
-            grouping.assign(&stored.alert.account, &stored.alert.alert_id).await?;
+            grouping.assign_stored(stored).await?;
         }
         grouping.join(if redelivered { &batch.lineage } else { &recorded }).await?;
         self.index(&touched).await?;
-        outbox::relay(self.ports.table.as_ref(), self.ports.queue.as_ref()).await?;
+        let (table, queue) = (self.ports.table.as_ref(), self.ports.queue.as_ref());
+        if redelivered {
+            // What was told before the crash is not known here.
+            outbox::relay(table, queue).await?;
+        } else {
+            outbox::send_fresh(table, queue, told).await?;
+        }
         tracing::info!(
             correlation_id = batch.correlation_id,
             detections = batch.detections.len(),
@@ -206,12 +212,8 @@ impl Enrich {
         Ok(())
     }
 
-    /// Merges a detection into its stored alert; returns the alert and whether it changed.
-    async fn merge(
-        &self,
-        detection: &Detection,
-        correlation_id: &str,
-    ) -> Result<Option<(StoredAlert, bool)>, EnrichError> {
+    /// Merges a detection into its stored alert.
+    async fn merge(&self, detection: &Detection, correlation_id: &str) -> Result<Option<Merged>, EnrichError> {
         for attempt in 1..=ATTEMPTS {
             let began = Instant::now();
             let before = self.alerts.get(&detection.account, &detection.alert_id).await?;
@@ -221,7 +223,7 @@ impl Enrich {
                     || (known == Some(correlated.revision) && before.alert.superseded_by.is_some()))
             {
                 // What is stored rests on more.
-                return Ok(Some((before.clone(), false)));
+                return Ok(Some(Merged::unchanged(before.clone())));
             }
             let Some((grown, members)) = self.grow(before.as_ref(), detection, correlation_id).await? else {
                 return Ok(None);
@@ -236,12 +238,13 @@ impl Enrich {
                 || (!withdrawn && grown.alert.level >= Level::Low && uses_new_key(before.as_ref(), &grown));
             let unchanged = before.as_ref().is_some_and(|b| b.alert == grown.alert && b.basis == grown.basis) && !tell;
             if unchanged {
-                return Ok(Some((grown, false)));
+                return Ok(Some(Merged::unchanged(grown)));
             }
             match self.store(before.as_ref(), grown, &members, tell, correlation_id).await {
                 Err(EnrichError::Table(e)) if e.is_condition() => pause(attempt, began.elapsed()).await,
                 Err(e) => return Err(e),
-                Ok(stored) => {
+                Ok(merged) => {
+                    let stored = &merged.stored;
                     if is_new {
                         sentinel_telemetry::metrics::alert(stored.alert.level.as_str());
                     }
@@ -256,7 +259,7 @@ impl Enrich {
                         "{}",
                         if is_new { "alert is new" } else { "alert grew" }
                     );
-                    return Ok(Some((stored, true)));
+                    return Ok(Some(merged));
                 }
             }
         }
@@ -330,8 +333,8 @@ impl Enrich {
         Ok(Some((stored, self.alerts.members(before).await?)))
     }
 
-    /// Stores a grown alert, its members and, when respond is to be told, the message, in one transaction. The
-    /// links by which grouping finds it are written before, so that whoever sees the alert can find it.
+    /// Stores a grown alert, its members, the links by which grouping finds it and, when respond is to be told, the
+    /// message, in one transaction: whoever sees the alert can find it.
     async fn store(
         &self,
         before: Option<&StoredAlert>,
@@ -339,19 +342,20 @@ impl Enrich {
         members: &Members,
         tell: bool,
         correlation_id: &str,
-    ) -> Result<StoredAlert, EnrichError> {
+    ) -> Result<Merged, EnrichError> {
         if merge::shrink(&mut grown.alert, ALERT_BYTES)? {
             tracing::warn!(correlation_id, alert_id = grown.alert.alert_id, "alert is too large: its lists were cut");
         }
         let alert = &grown.alert;
+        let mut links = Vec::new();
         if alert.level >= Level::Low {
             let linked: BTreeSet<_> =
                 before.map(|b| AlertBrief::of(&b.alert).identities().collect()).unwrap_or_default();
             let new: Vec<_> = AlertBrief::of(alert).identities().filter(|i| !linked.contains(i)).collect();
             let now = self.ports.clock.now();
-            self.incidents.link(&new, alert.window, &alert.account, &alert.alert_id, now).await?;
+            links = self.incidents.links(&new, alert.window, &alert.account, &alert.alert_id, now)?;
         }
-        let mut writes = Vec::new();
+        let mut told = None;
         if tell {
             let raised = AlertRaised {
                 correlation_id: correlation_id.to_owned(),
@@ -361,19 +365,31 @@ impl Enrich {
             };
             let revision = grown.basis.revision.map(|r| format!("-{r}")).unwrap_or_default();
             let id = format!("raised-{}-{}-{}{revision}", alert.alert_id, alert.level, alert.key_uses.len());
-            writes.push(outbox::put(&id, Stage::Respond, &codec::encode(&raised)?)?);
+            told = Some(Fresh { id, stage: Stage::Respond, body: codec::encode(&raised)? });
             grown.raised = alert.superseded_by.is_none().then_some(alert.level);
         }
         let mut all = self.alerts.writes(&grown, members)?;
-        all.append(&mut writes);
+        if let Some(told) = &told {
+            all.push(outbox::put(&told.id, told.stage, &told.body)?);
+        }
+        // More than fit are written before it: then too nobody sees the alert without them.
+        let room = MAX_WRITES - all.len();
+        while links.len() > room {
+            let rest = links.split_off(links.len().min(MAX_WRITES));
+            self.ports.table.write(std::mem::replace(&mut links, rest)).await?;
+        }
+        all.append(&mut links);
         self.ports.table.write(all).await?;
         grown.version += 1;
-        Ok(grown)
+        Ok(Merged { stored: grown, changed: true, told })
     }
 
     /// Indexes alerts for search. An alert that grew meanwhile is indexed again, so that whoever is last to
     /// index has indexed the last.
     async fn index(&self, touched: &[StoredAlert]) -> Result<(), EnrichError> {
+        if !self.ports.search.keeps_documents() {
+            return Ok(());
+        }
         let mut open: BTreeMap<String, StoredAlert> =
             touched.iter().map(|s| (s.alert.alert_id.clone(), s.clone())).collect();
         for _ in 0..ATTEMPTS {
@@ -413,6 +429,20 @@ impl Handler for Enrich {
             });
         }
         outcomes
+    }
+}
+
+/// How a detection was merged.
+struct Merged {
+    stored: StoredAlert,
+    changed: bool,
+    /// What respond is told of it.
+    told: Option<Fresh>,
+}
+
+impl Merged {
+    fn unchanged(stored: StoredAlert) -> Self {
+        Self { stored, changed: false, told: None }
     }
 }
 

@@ -21,6 +21,8 @@ pub mod score;
 pub mod story;
 
 #[cfg(test)]
+mod between_tests;
+#[cfg(test)]
 mod correlated_tests;
 mod document;
 #[cfg(test)]

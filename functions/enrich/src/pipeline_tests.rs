@@ -305,7 +305,7 @@ fn a_cut_at_any_write_and_another_delivery_end_in_the_same() {
                 let mut raised = world.raised().await;
                 raised.dedup();
                 assert_eq!(raised, levels, "cut at write {n}, after: {after_write}");
-                assert!(cut || n > 15, "the story takes many writes");
+                assert!(cut || n > 11, "the story takes many writes");
                 if !cut {
                     break;
                 }

@@ -217,10 +217,11 @@ async fn merged_incidents_lead_to_the_last_and_are_not_listed() {
 #[tokio::test]
 async fn links_are_found_on_the_days_of_the_window() {
     let table = table();
-    let incidents = Incidents::new(table);
+    let incidents = Incidents::new(table.clone());
     let who = Identity::AccessKey("AKIA1".into());
     let window = Window { start: at("2024-05-01T23:00:00Z"), minutes: 120 };
-    incidents.link(std::slice::from_ref(&who), window, "1", "al-1", at(START)).await.unwrap();
+    let links = incidents.links(std::slice::from_ref(&who), window, "1", "al-1", at(START)).unwrap();
+    table.write(links).await.unwrap();
     for (from, to, found) in [
         ("2024-04-29T00:00:00Z", "2024-04-30T23:59:59Z", 0),
         ("2024-04-30T00:00:00Z", "2024-05-01T00:00:00Z", 1),

@@ -36,7 +36,12 @@ impl Handler for Respond {
         for (at, delivered) in join_all(deliveries).await {
             outcomes[at] = Some(outcome(delivered));
         }
-        self.relay().await;
+        // What was put when a message came before is not known here.
+        if batch.iter().any(|message| message.receives > 1) {
+            self.relay().await;
+        } else {
+            self.send_noted().await;
+        }
         let unhandled = || Outcome::Retry("the message was not handled".to_owned());
         outcomes.into_iter().map(|o| o.unwrap_or_else(unhandled)).collect()
     }

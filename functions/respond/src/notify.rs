@@ -188,10 +188,14 @@ impl Respond {
     /// Sends an alert's notice through every channel that has not had it for this level.
     pub(crate) async fn notify_alert(&self, alert: &Alert) -> Result<(), WorkError> {
         let notification = Notification::of_alert(alert, self.ports.clock.now())?;
+        match self.table().write(self.notices(&notification)?).await {
+            Err(e) if e.is_condition() => {}
+            written => return Ok(written?),
+        }
+        // Through some channels it went before, or is on its way.
         let decided = self.ports.notifiers.iter().map(|notifier| async {
             match self.table().write(one_notice(&notification, notifier.name())?).await {
                 Err(e) if !e.is_condition() => Err(WorkError::from(e)),
-                // It was decided on before: then it went, or is on its way.
                 _ => Ok(()),
             }
         });

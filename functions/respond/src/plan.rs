@@ -1,12 +1,11 @@
 //! Planning: from a raised alert to one response for each key it used, once for each alert and level.
 
-use futures::{TryFutureExt, future::try_join};
 use sentinel_durable::Stage;
 use sentinel_model::message::AlertRaised;
-use sentinel_model::response::{ActionKind, Mode, Progress, Response, ResponseState, response_id};
+use sentinel_model::response::{ActionKind, Mode, Progress, Response, ResponseState};
 use sentinel_model::{Level, hash, time};
 use sentinel_state::Write;
-use sentinel_state::responses::{Responses, StoredResponse, Track};
+use sentinel_state::responses::{Asked, Responses, StoredResponse};
 use tracing::warn;
 
 use crate::actions;
@@ -31,6 +30,7 @@ struct Question<'a> {
     kind: ActionKind,
     access_key_id: &'a str,
     owner: Result<Option<KeyOwner>, IamError>,
+    asked: Asked,
 }
 
 /// Whether a key is an IAM user's long-term one, a session's temporary one, or neither (IAM User Guide,
@@ -85,24 +85,20 @@ impl Respond {
         let alert = &found.alert;
         let account = alert.account.as_str();
         for _ in 0..TRIES {
-            let responses = &self.ports.responses;
-            let known = responses.answer(account, &alert.alert_id, alert.level, kind, access_key_id);
-            let (known, track) = try_join(known, responses.track(account, access_key_id, kind)).await?;
-            if let Some(answer) = known {
+            // All that a plan is made from is a condition of its being written, or read again before it is acted on.
+            let (about, key, now) =
+                ((alert.alert_id.as_str(), alert.level), (kind, access_key_id), self.ports.clock.now());
+            let asked = self.ports.responses.asked(account, about, key, now).await?;
+            if let Some(answer) = &asked.answer {
                 self.drive(account, &answer.response_id).await?;
                 return Ok(false);
             }
-            let id = response_id(account, access_key_id, kind, track.undo_count);
-            let owner = async {
-                if actions::for_kind(kind).is_some() {
-                    self.read_owner(account, access_key_id, &id).await
-                } else {
-                    Ok(Ok(None))
-                }
+            let id = asked.response_id.clone();
+            let owner = if actions::for_kind(kind).is_some() {
+                self.read_owner(account, access_key_id, &id).await?
+            } else {
+                Ok(None)
             };
-            // The plan is written on the condition that the response is as it was read, whenever that was.
-            let existing = responses.get(account, &id).map_err(WorkError::from);
-            let (owner, existing) = try_join(owner, existing).await?;
             if let Err(e) = &owner
                 && e.is_passing()
                 && tries < MAX_PLAN_TRIES
@@ -115,9 +111,9 @@ impl Respond {
                 let work = Work::Step { account: account.to_owned(), response_id: id.clone(), correlation_id };
                 self.watch(&work, &id).await?;
             }
-            let question = Question { found, playbook, kind, access_key_id, owner };
-            let is_new = existing.is_none();
-            match self.write_plan(&question, &track, &id, existing).await {
+            let question = Question { found, playbook, kind, access_key_id, owner, asked };
+            let is_new = question.asked.response.is_none();
+            match self.write_plan(&question).await {
                 // Nothing is under way, and without a timer there is none to forget.
                 Ok(ResponseState::Observed) if is_new => return Ok(false),
                 Ok(_) => {
@@ -134,18 +130,13 @@ impl Respond {
 
     /// Writes the answer to one question: a new response, an old one planned again, or just which one it is. Returns
     /// the state in which the response is then.
-    async fn write_plan(
-        &self,
-        question: &Question<'_>,
-        track: &Track,
-        id: &str,
-        existing: Option<StoredResponse>,
-    ) -> Result<ResponseState, WorkError> {
+    async fn write_plan(&self, question: &Question<'_>) -> Result<ResponseState, WorkError> {
         let alert = &question.found.alert;
-        let (planned, mut writes) = self.planned(question, track, id, existing.as_ref()).await?;
+        let (existing, track) = (question.asked.response.as_ref(), &question.asked.track);
+        let (planned, mut writes) = self.planned(question, existing).await?;
         writes.push(Responses::put_answer(&planned, &alert.alert_id, alert.level)?);
         writes.push(Responses::check_track(&alert.account, question.access_key_id, question.kind, track));
-        match &existing {
+        match existing {
             None => {
                 writes.extend(Responses::create(&planned)?);
                 writes.extend(self.state_notice(&planned, 0)?);
@@ -167,8 +158,6 @@ impl Respond {
     async fn planned(
         &self,
         question: &Question<'_>,
-        track: &Track,
-        id: &str,
         existing: Option<&StoredResponse>,
     ) -> Result<(Response, Vec<Write>), WorkError> {
         let again = existing.is_some_and(|before| used_again(before, question, self.config.propagation_seconds));
@@ -178,12 +167,12 @@ impl Respond {
         {
             return Ok((before.response.clone(), Vec::new()));
         }
-        let mut response = self.blank(question, track, id);
+        let mut response = self.blank(question);
         let writes = if question.kind == ActionKind::RevokeSessions {
             self.plan_sessions(&mut response, question);
             Vec::new()
         } else {
-            self.plan_action(&mut response, question, track, existing).await?
+            self.plan_action(&mut response, question, existing).await?
         };
         let Some(before) = existing else { return Ok((response, writes)) };
         let asks_already = before.response.state == ResponseState::AwaitingApproval;
@@ -204,11 +193,11 @@ impl Respond {
         Ok((response, writes))
     }
 
-    fn blank(&self, question: &Question<'_>, track: &Track, id: &str) -> Response {
+    fn blank(&self, question: &Question<'_>) -> Response {
         let alert = &question.found.alert;
         let owner = question.owner.as_ref().ok().and_then(|owner| owner.as_ref());
         Response {
-            response_id: id.to_owned(),
+            response_id: question.asked.response_id.clone(),
             kind: question.kind,
             state: ResponseState::Observed,
             mode: self.mode_of(&question.playbook.name),
@@ -225,7 +214,7 @@ impl Respond {
             decided_by: None,
             snapshot: None,
             verification: None,
-            undo_count: track.undo_count,
+            undo_count: question.asked.track.undo_count,
             steps: Vec::new(),
             own_events: Vec::new(),
             correlation_id: alert.correlation_id.clone(),
@@ -261,16 +250,13 @@ impl Respond {
         &self,
         response: &mut Response,
         question: &Question<'_>,
-        track: &Track,
         existing: Option<&StoredResponse>,
     ) -> Result<Vec<Write>, WorkError> {
-        let now = self.ports.clock.now();
         let account = response.account.clone();
-        let count = self.ports.responses.hour_count(&account, now).map_err(WorkError::from);
-        let (count, kill_switch) = try_join(count, self.kill_switch_is_on()).await?;
+        let Asked { track, count, kill_switch, at, .. } = &question.asked;
         let circumstances = Circumstances {
             mode: response.mode,
-            kill_switch,
+            kill_switch: *kill_switch,
             undo_count: track.undo_count,
             earlier: existing.and_then(|before| earlier(before.response.state)),
             actions_this_hour: count.actions,
@@ -301,9 +287,9 @@ impl Respond {
             }
             Verdict::Automatic => {
                 response.decided_by = Some(AUTOMATIC.to_owned());
-                response.decided_at = Some(now);
+                response.decided_at = Some(*at);
                 self.turn(response, ResponseState::Approved, "plan", "ok", detail);
-                Ok(vec![Responses::count_action(&account, now, &count)?])
+                Ok(vec![Responses::count_action(&account, *at, count)?])
             }
         }
     }

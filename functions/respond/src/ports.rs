@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::future::try_join;
 use sentinel_durable::{Clock, Queue, Timer};
 use sentinel_model::{Alert, Verdict};
 use sentinel_state::TableError;
@@ -57,8 +56,7 @@ pub trait AlertReader: Send + Sync {
 #[async_trait]
 impl AlertReader for Alerts {
     async fn read(&self, account: &str, alert_id: &str) -> Result<Option<FoundAlert>, TableError> {
-        let (stored, triage) = try_join(self.get(account, alert_id), self.triage(account, alert_id)).await?;
-        let Some(stored) = stored else { return Ok(None) };
+        let Some((stored, triage)) = self.get_with_triage(account, alert_id).await? else { return Ok(None) };
         let false_positive = triage.verdict == Some(Verdict::FalsePositive);
         Ok(Some(FoundAlert { alert: stored.alert, incident_id: stored.incident_id, false_positive }))
     }

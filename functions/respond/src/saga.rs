@@ -69,6 +69,8 @@ pub struct Respond {
     pub(crate) ports: Ports,
     pub(crate) config: Config,
     pub(crate) playbooks: Playbooks,
+    /// What is put in the outbox.
+    noted: Arc<outbox::Noted>,
     /// When waiting responses expire, by their ids, as this process has set their timers.
     waiting: Mutex<HashMap<String, Timestamp>>,
 }
@@ -83,9 +85,11 @@ pub(crate) enum Next {
 
 impl Respond {
     /// Respond over its ports; an error when the mode needs an account and none is connected.
-    pub fn new(ports: Ports, config: Config, playbooks: Playbooks) -> Result<Self, ConfigError> {
+    pub fn new(mut ports: Ports, config: Config, playbooks: Playbooks) -> Result<Self, ConfigError> {
         config.check(ports.iam.as_ref())?;
-        Ok(Self { ports, config, playbooks, waiting: Mutex::default() })
+        let noted = Arc::new(outbox::Noted::new(Arc::clone(ports.responses.table())));
+        ports.responses = Responses::new(noted.clone());
+        Ok(Self { ports, config, playbooks, noted, waiting: Mutex::default() })
     }
 
     /// The settings in force.
@@ -397,8 +401,17 @@ impl Respond {
         Ok(self.ports.responses.kill_switch().await?.on)
     }
 
-    /// Sends what the last transactions put in the outbox. What fails here is sent by the worker's chores.
+    /// Sends what this process put in the outbox. What fails here is sent by the worker's chores.
+    pub(crate) async fn send_noted(&self) {
+        if let Err(e) = outbox::send_fresh(self.table().as_ref(), self.ports.queue.as_ref(), self.noted.take()).await {
+            warn!(error = %e, "outbox was not emptied; it will be by the next round");
+        }
+    }
+
+    /// Sends all that lies in the outbox. What fails here is sent by the worker's chores.
     pub(crate) async fn relay(&self) {
+        // That too lies there.
+        self.noted.take();
         if let Err(e) = outbox::relay(self.table().as_ref(), self.ports.queue.as_ref()).await {
             warn!(error = %e, "outbox was not emptied; it will be by the next round");
         }

@@ -10,7 +10,7 @@ use sentinel_durable::{QueueError, queue::MAX_BODY_BYTES};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::sdk::CallError;
+use crate::{late::Late, sdk::CallError};
 
 /// What [`Claims::put`] calls.
 pub const WRITE: &[&str] = &["s3:PutObject"];
@@ -62,14 +62,14 @@ impl From<ClaimError> for QueueError {
 /// Bodies in a bucket.
 #[derive(Debug, Clone)]
 pub struct Claims {
-    client: Client,
+    client: Late<Client>,
     bucket: String,
 }
 
 impl Claims {
     /// Claims in this bucket, under [`KEY_PREFIX`].
-    pub fn new(client: Client, bucket: impl Into<String>) -> Self {
-        Self { client, bucket: bucket.into() }
+    pub fn new(client: impl Into<Late<Client>>, bucket: impl Into<String>) -> Self {
+        Self { client: client.into(), bucket: bucket.into() }
     }
 
     /// Whether a message's body is a claim.

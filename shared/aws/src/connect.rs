@@ -15,6 +15,7 @@ use crate::{
     budget::Budget,
     claims::Claims,
     dynamodb::DynamoTable,
+    late::Late,
     opensearch::{Access, OpenSearch},
     rules::S3Rules,
     secrets::{self, Secret, SecretError, SecretSigningKeys},
@@ -34,7 +35,8 @@ pub fn table(sdk: &SdkConfig, name: &str, clock: Arc<dyn Clock>) -> DynamoTable 
 
 /// Queues, with large bodies in the data bucket. Only a function whose queue gets timers' messages needs a table.
 pub fn queue(sdk: &SdkConfig, queues: Queues, data_bucket: &str, table: Option<Arc<dyn Table>>) -> SqsQueue {
-    let claims = Claims::new(aws_sdk_s3::Client::new(sdk), data_bucket);
+    let for_claims = sdk.clone();
+    let claims = Claims::new(Late::new(move || aws_sdk_s3::Client::new(&for_claims)), data_bucket);
     SqsQueue::new(aws_sdk_sqs::Client::new(sdk), queues, claims, table)
 }
 
@@ -68,8 +70,9 @@ pub struct ScheduleNames {
 
 /// Timers over a queue and its table. Without names none can be due later than 15 minutes from now.
 pub fn timer(sdk: &SdkConfig, queue: SqsQueue, table: Arc<dyn Table>, names: Option<ScheduleNames>) -> ScheduledTimer {
+    let sdk = sdk.clone();
     let schedules = names.map(|names| Schedules {
-        client: aws_sdk_scheduler::Client::new(sdk),
+        client: Late::new(move || aws_sdk_scheduler::Client::new(&sdk)),
         group: names.group,
         role_arn: names.role_arn,
         queue_arns: names.queue_arns.into_iter().collect(),

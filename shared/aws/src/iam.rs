@@ -89,19 +89,19 @@ impl AwsIam {
         member: Option<MemberRole>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self::over(&Client::new(config), &aws_sdk_sts::Client::new(config), account.into(), member, clock)
+        Self::over(config.into(), config.into(), account.into(), member, clock)
     }
 
-    /// Over these clients, whose retries are turned off.
+    /// With clients of these settings, but without retries.
     fn over(
-        own: &Client,
-        sts: &aws_sdk_sts::Client,
+        own: aws_sdk_iam::config::Builder,
+        sts: aws_sdk_sts::config::Builder,
         account: String,
         member: Option<MemberRole>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let iam = own.config().to_builder().retry_config(RetryConfig::disabled()).build();
-        let sts = sts.config().to_builder().retry_config(RetryConfig::disabled()).build();
+        let iam = own.retry_config(RetryConfig::disabled()).build();
+        let sts = sts.retry_config(RetryConfig::disabled()).build();
         Self {
             account,
             partition: partition(iam.region().map_or("", AsRef::as_ref)),

@@ -12,6 +12,7 @@ pub mod cloudtrail;
 pub mod connect;
 pub mod dynamodb;
 pub mod iam;
+pub mod late;
 #[cfg(test)]
 mod mocked;
 pub mod notify;

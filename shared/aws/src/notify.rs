@@ -10,7 +10,7 @@ use aws_config::SdkConfig;
 use aws_sdk_sns::{Client, types::MessageAttributeValue};
 use sentinel_respond::notify::{NoticeKind, Notification, Notifier, NotifyError};
 
-use crate::sdk::CallError;
+use crate::{late::Late, sdk::CallError};
 
 /// IAM actions of this module.
 pub const ACTIONS: &[&str] = &[PUBLISH];
@@ -25,18 +25,19 @@ const TIMEOUT: Duration = Duration::from_secs(25);
 
 /// Publishes notices to a topic.
 pub struct SnsNotifier {
-    client: Client,
+    client: Late<Client>,
     topic_arn: String,
 }
 
 impl SnsNotifier {
     /// To the topic of this ARN, standard or FIFO.
     pub fn new(config: &SdkConfig, topic_arn: impl Into<String>) -> Self {
-        Self::over(Client::new(config), topic_arn)
+        let config = config.clone();
+        Self::over(Late::new(move || Client::new(&config)), topic_arn)
     }
 
-    fn over(client: Client, topic_arn: impl Into<String>) -> Self {
-        Self { client, topic_arn: topic_arn.into() }
+    fn over(client: impl Into<Late<Client>>, topic_arn: impl Into<String>) -> Self {
+        Self { client: client.into(), topic_arn: topic_arn.into() }
     }
 
     /// By its name (SNS Developer Guide, "Amazon SNS FIFO topics"), which is in lower case.

@@ -7,7 +7,10 @@
 use std::error::Error;
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_config::{
+    BehaviorVersion, SdkConfig, environment::EnvironmentVariableCredentialsProvider, retry::RetryConfig,
+    timeout::TimeoutConfig,
+};
 use aws_sdk_sqs::config::{AsyncSleep, Sleep};
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::{
@@ -35,23 +38,36 @@ pub const MARGIN: Duration = Duration::from_millis(500);
 /// Shortest wait, so that what waits in a loop does not spin once the time is over.
 const SHORTEST_WAIT: Duration = Duration::from_millis(20);
 
-/// Loads it. Region, credentials and endpoint come from where the SDK always looks for them: the environment
-/// first, and so in Lambda nothing else is asked, neither a profile's file nor an instance's metadata.
+/// Loads it. Region and endpoint come from where the SDK always looks for them: the environment first, and so in Lambda
+/// nothing else is asked, neither a profile's file nor an instance's metadata.
 ///
 /// An attempt is not begun when less than [`MARGIN`] is left of the budget, and neither an attempt nor the wait
 /// before the next one goes on beyond that.
-pub async fn load(budget: Budget, trust: Trust) -> SdkConfig {
+pub async fn load(budget: Budget, trust: Trust, credentials: Credentials) -> SdkConfig {
     let http = aws_smithy_http_client::Builder::new()
         .tls_provider(tls::Provider::Rustls(CryptoMode::AwsLc))
         .tls_context(trust.context())
         .build_https();
-    aws_config::defaults(BehaviorVersion::latest())
+    let mut loader = aws_config::defaults(BehaviorVersion::latest());
+    if credentials == Credentials::Environment {
+        loader = loader.credentials_provider(EnvironmentVariableCredentialsProvider::new());
+    }
+    loader
         .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS))
         .timeout_config(timeouts())
         .http_client(BudgetedClient { inner: http, budget: budget.clone() })
         .sleep_impl(BudgetedSleep(budget))
         .load()
         .await
+}
+
+/// Where credentials are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Credentials {
+    /// Wherever the SDK looks for them, in its order. Making what looks there takes a client of STS.
+    Anywhere,
+    /// In the environment alone, which is where Lambda puts a function's.
+    Environment,
 }
 
 /// Whose certificates are taken for those of AWS' endpoints.
@@ -193,7 +209,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-    use aws_sdk_sqs::config::{Credentials, Region, SharedAsyncSleep};
+    use aws_sdk_sqs::config::{Credentials as Given, Region, SharedAsyncSleep};
     use aws_smithy_runtime_api::client::http::http_client_fn;
     use aws_smithy_types::body::SdkBody;
 
@@ -230,7 +246,7 @@ mod tests {
         let config = aws_sdk_sqs::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("us-east-1"))
-            .credentials_provider(Credentials::new("id", "secret", None, None, "test"))
+            .credentials_provider(Given::new("id", "secret", None, None, "test"))
             .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS))
             .timeout_config(timeouts())
             .http_client(BudgetedClient { inner, budget: budget.clone() })

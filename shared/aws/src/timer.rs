@@ -26,8 +26,8 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::sdk::CallError;
 use crate::sqs::{MAX_INLINE_BYTES, SqsQueue, travels};
+use crate::{late::Late, sdk::CallError};
 
 /// What [`ScheduledTimer`] calls of the scheduler; it also sends ([`crate::sqs::SEND`]) and uses the table.
 /// `iam:PassRole` is for the role that the schedules send with.
@@ -89,7 +89,7 @@ pub(crate) async fn is_current(table: &dyn Table, stage: Stage, message: &TimerM
 #[derive(Debug, Clone)]
 pub struct Schedules {
     /// The scheduler's client.
-    pub client: Client,
+    pub client: Late<Client>,
     /// The schedule group.
     pub group: String,
     /// ARN of the role that schedules send with.

@@ -2,15 +2,19 @@
 //!
 //! A stage adds [`put`]'s write to its transaction; [`relay`] sends what lies in the outbox and then deletes
 //! it. A crash between the two sends it once more, with the same content: at least once, never lost.
-//! Called by handlers after their transaction, and by the worker's chores so that what a crash left is sent.
+//! Called by handlers after their transaction, and by the worker's chores so that what a crash left is sent. A handler
+//! that knows what it has just put need not look for it: [`send_fresh`], or [`Noted`] where it writes in many places.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use tracing::error;
 
 use crate::queue::{MAX_BATCH, MAX_BODY_BYTES};
 use crate::{Outgoing, Queue, QueueError, Stage};
-use sentinel_state::{Condition, Item, Key, Put, Query, Table, TableError, Write};
+use sentinel_state::{Condition, Item, Key, Page, Put, Query, Table, TableError, Write};
 
 /// The outbox's partition. One is enough: messages here are raised alerts and decisions, not events, and a
 /// partition of `DynamoDB` takes 1,000 writes a second.
@@ -45,6 +49,93 @@ pub fn put(id: &str, stage: Stage, body: &str) -> Result<Write, TableError> {
     Ok(Write::Put(Put::new(Key::new(PARTITION, id), &Pending { stage, body: body.to_owned() })?))
 }
 
+/// A message that a transaction has just put in the outbox ([`put`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fresh {
+    /// The id that it was put under.
+    pub id: String,
+    /// Where it goes.
+    pub stage: Stage,
+    /// Its body.
+    pub body: String,
+}
+
+/// Sends what this caller has just put, without looking for it, then deletes it. Messages that others left stay, for them
+/// or for [`relay`]; where one of these had lain there before, all is relayed.
+pub async fn send_fresh(table: &dyn Table, queue: &dyn Queue, messages: Vec<Fresh>) -> Result<(), OutboxError> {
+    let mut deleted = true;
+    for stage in Stage::ALL {
+        let these = messages.iter().filter(|fresh| fresh.stage == stage);
+        let these = these.map(|fresh| (Lying { id: fresh.id.clone(), version: FIRST }, fresh.body.clone()));
+        deleted &= send(table, queue, stage, these.collect()).await?;
+    }
+    if !deleted {
+        relay(table, queue).await?;
+    }
+    Ok(())
+}
+
+/// A table that notes what is put in the outbox through it.
+pub struct Noted {
+    table: Arc<dyn Table>,
+    fresh: Mutex<Vec<Fresh>>,
+}
+
+impl Noted {
+    /// Over a table.
+    pub fn new(table: Arc<dyn Table>) -> Self {
+        Self { table, fresh: Mutex::default() }
+    }
+
+    /// What was put since this was last asked for; it is the caller's to send.
+    pub fn take(&self) -> Vec<Fresh> {
+        std::mem::take(&mut *self.noted())
+    }
+
+    fn noted(&self) -> MutexGuard<'_, Vec<Fresh>> {
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Table for Noted {
+    async fn get(&self, key: &Key) -> Result<Option<Item>, TableError> {
+        self.table.get(key).await
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Item>, TableError> {
+        self.table.get_many(keys).await
+    }
+
+    async fn write(&self, writes: Vec<Write>) -> Result<(), TableError> {
+        let mut fresh = Vec::new();
+        for write in &writes {
+            if let Write::Put(put) = write
+                && put.key.pk == PARTITION
+                && let Ok(Pending { stage, body }) = Pending::deserialize(&put.body)
+            {
+                fresh.push(Fresh { id: put.key.sk.clone(), stage, body });
+            }
+        }
+        self.table.write(writes).await?;
+        self.noted().append(&mut fresh);
+        Ok(())
+    }
+
+    async fn query(&self, query: Query) -> Result<Page, TableError> {
+        self.table.query(query).await
+    }
+}
+
+/// The version of an item that was not there before.
+const FIRST: u64 = 1;
+
+/// An item of the outbox as it was seen.
+struct Lying {
+    id: String,
+    version: u64,
+}
+
 /// Sends all that lies in the outbox, then deletes it; returns how many messages were sent.
 /// An item that cannot be read stops no other: it stays, is logged, and is the error returned at the end.
 pub async fn relay(table: &dyn Table, queue: &dyn Queue) -> Result<usize, OutboxError> {
@@ -64,9 +155,11 @@ pub async fn relay(table: &dyn Table, queue: &dyn Queue) -> Result<usize, Outbox
             }
         }
         for stage in Stage::ALL {
-            let (these, rest) = readable.into_iter().partition(|(_, pending)| pending.stage == stage);
+            let (these, rest): (Vec<_>, _) = readable.into_iter().partition(|(_, pending)| pending.stage == stage);
             readable = rest;
-            sent += send(table, queue, stage, these).await?;
+            sent += these.len();
+            let lying = |item: Item| Lying { id: item.key.sk, version: item.version };
+            send(table, queue, stage, these.into_iter().map(|(i, p)| (lying(i), p.body)).collect()).await?;
         }
         cursor = page.next;
         if cursor.is_none() {
@@ -75,47 +168,50 @@ pub async fn relay(table: &dyn Table, queue: &dyn Queue) -> Result<usize, Outbox
     }
 }
 
-/// Sends messages of one stage in batches within the queue's limits, deleting each batch once it is sent.
+/// Sends messages of one stage in batches within the queue's limits, deleting each batch once it is sent. Returns
+/// whether all are deleted: one that was put again meanwhile stays.
 async fn send(
     table: &dyn Table,
     queue: &dyn Queue,
     stage: Stage,
-    messages: Vec<(Item, Pending)>,
-) -> Result<usize, OutboxError> {
-    let count = messages.len();
+    messages: Vec<(Lying, String)>,
+) -> Result<bool, OutboxError> {
+    let mut deleted = true;
     let mut items = Vec::new();
     let mut batch = Vec::new();
     let mut bytes = 0;
-    for (item, pending) in messages {
-        if batch.len() == MAX_BATCH || bytes + pending.body.len() > MAX_BODY_BYTES {
-            flush(table, queue, stage, &mut items, &mut batch).await?;
+    for (item, body) in messages {
+        if batch.len() == MAX_BATCH || bytes + body.len() > MAX_BODY_BYTES {
+            deleted &= flush(table, queue, stage, &mut items, &mut batch).await?;
             bytes = 0;
         }
-        bytes += pending.body.len();
+        bytes += body.len();
         items.push(item);
-        batch.push(Outgoing::now(pending.body));
+        batch.push(Outgoing::now(body));
     }
-    flush(table, queue, stage, &mut items, &mut batch).await?;
-    Ok(count)
+    deleted &= flush(table, queue, stage, &mut items, &mut batch).await?;
+    Ok(deleted)
 }
 
 async fn flush(
     table: &dyn Table,
     queue: &dyn Queue,
     stage: Stage,
-    items: &mut Vec<Item>,
+    items: &mut Vec<Lying>,
     batch: &mut Vec<Outgoing>,
-) -> Result<(), OutboxError> {
+) -> Result<bool, OutboxError> {
     if batch.is_empty() {
-        return Ok(());
+        return Ok(true);
     }
     queue.send(stage, std::mem::take(batch)).await?;
     let deleted = items.drain(..).map(|item| async move {
         // Put again meanwhile, it has a later version and stays to be sent again.
-        match table.write(vec![Write::Delete(item.key, Condition::Version(item.version))]).await {
-            Ok(()) | Err(TableError::ConditionFailed(_)) => Ok(()),
+        let delete = Write::Delete(Key::new(PARTITION, item.id), Condition::Version(item.version));
+        match table.write(vec![delete]).await {
+            Ok(()) => Ok(true),
+            Err(TableError::ConditionFailed(_)) => Ok(false),
             Err(e) => Err(e.into()),
         }
     });
-    join_all(deleted).await.into_iter().collect()
+    join_all(deleted).await.into_iter().try_fold(true, |all, one| one.map(|one| all && one))
 }

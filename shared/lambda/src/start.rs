@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use sentinel_aws::{
     SdkConfig,
     budget::Budget,
-    sdk::{self, Trust},
+    sdk::{self, Credentials, Trust},
 };
 use sentinel_durable::{Clock, SystemClock, worker::Settings};
 use sentinel_telemetry::{LogFormat, TelemetryError, init_logs};
@@ -45,14 +45,14 @@ pub struct Start {
 /// `SENTINEL_LOG` is told with the other mistakes when settings are read.
 pub async fn start(stage: &'static str) -> Result<Start> {
     let mut env = Env::process();
-    let trust = trust(&mut env)?;
+    let (trust, credentials) = (trust(&mut env)?, credentials(&mut env)?);
     start_logs(&mut env)?;
     let retries = retries(&mut env);
     let metrics = Emf::new(stage);
     metrics::set_global_recorder(metrics.clone()).context("starting metrics")?;
     sentinel_telemetry::metrics::describe();
     let budget = Budget::unlimited();
-    let sdk = sdk::load(budget.clone(), trust).await;
+    let sdk = sdk::load(budget.clone(), trust, credentials).await;
     Ok(Start { stage, sdk, budget, clock: Arc::new(SystemClock), env, metrics, retries })
 }
 
@@ -72,6 +72,14 @@ fn trust(env: &mut Env) -> Result<Trust> {
     let (endpoint, region) = env.read(|e| (e.text_or("AWS_ENDPOINT_URL", ""), e.text_or("AWS_REGION", "")))?;
     let elsewhere = endpoint.starts_with("https:") || region.starts_with("cn-");
     Ok(if elsewhere { Trust::Machine } else { Trust::Amazon })
+}
+
+/// Lambda gives a function its role's credentials in the environment (Lambda Developer Guide, "Defined runtime
+/// environment variables"). Whoever starts a function elsewhere may have them elsewhere.
+fn credentials(env: &mut Env) -> Result<Credentials> {
+    let key = env.read(|e| (e.text_or("AWS_ACCESS_KEY_ID", ""), e.text_or("AWS_SECRET_ACCESS_KEY", "")))?;
+    let there = !key.0.is_empty() && !key.1.is_empty();
+    Ok(if there { Credentials::Environment } else { Credentials::Anywhere })
 }
 
 fn start_logs(env: &mut Env) -> Result<()> {

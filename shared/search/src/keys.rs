@@ -98,6 +98,10 @@ impl SearchIndex for KeySearch {
         Coverage::KeysOnly(LIMITED)
     }
 
+    fn keeps_documents(&self) -> bool {
+        false
+    }
+
     async fn index(&self, _: Vec<Document>) -> Result<(), SearchError> {
         Ok(())
     }

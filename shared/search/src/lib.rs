@@ -116,6 +116,11 @@ pub trait SearchIndex: Send + Sync {
         Coverage::Full
     }
 
+    /// Whether documents are kept at all: where they are not, indexing them is nothing.
+    fn keeps_documents(&self) -> bool {
+        true
+    }
+
     /// Adds or replaces documents, all or none.
     async fn index(&self, documents: Vec<Document>) -> Result<(), SearchError>;
 

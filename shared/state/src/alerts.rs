@@ -197,14 +197,23 @@ impl Alerts {
         decode(item, pointer).map(Some)
     }
 
+    /// The alert `id` of `account` and what an analyst made of it.
+    pub async fn get_with_triage(&self, account: &str, id: &str) -> Result<Option<(StoredAlert, Triage)>, TableError> {
+        let keys = ["ALERT", "INCIDENT", "TRIAGE"].map(|sk| key(account, id, sk));
+        let items = self.table.get_many(&keys).await?;
+        let of = |sk: &str| items.iter().find(|i| i.key.sk == sk);
+        let Some(item) = of("ALERT") else { return Ok(None) };
+        let triage = of("TRIAGE").map(decode_triage).transpose()?;
+        Ok(Some((decode(item, of("INCIDENT"))?, triage.unwrap_or_default())))
+    }
+
     /// The alert with this id, in whatever account, and what an analyst made of it. Reads a listing index, which
     /// may lag behind by a moment.
     pub async fn find(&self, id: &str) -> Result<Option<(StoredAlert, Triage)>, TableError> {
         let page = self.table.query(Query::listing(Index::Two, format!("ALERT#{id}"), 1)).await?;
         let Some(item) = page.items.first() else { return Ok(None) };
         let account = account_of(&item.key.pk).to_owned();
-        let Some(stored) = self.get(&account, id).await? else { return Ok(None) };
-        Ok(Some((stored, self.triage(&account, id).await?)))
+        self.get_with_triage(&account, id).await
     }
 
     /// A page of alerts, newest first, and the cursor of the next one.
@@ -404,6 +413,11 @@ impl Alerts {
             }
         }
         Ok(briefs)
+    }
+
+    /// The check that an alert's brief is the one that was written first.
+    pub fn check_first_brief(&self, account: &str, id: &str) -> Write {
+        Write::Check(key(account, id, "BRIEF"), Condition::Version(1))
     }
 
     /// The write that names the incident of an alert that has none yet.

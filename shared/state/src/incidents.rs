@@ -208,16 +208,16 @@ impl Incidents {
         bury(&merged.pointer(), merged.version, into)
     }
 
-    /// Links an alert to identities seen in it, on every day that its window touches. Writing a link again
-    /// changes nothing but its expiry.
-    pub async fn link(
+    /// The writes that link an alert to identities seen in it, on every day that its window touches. Writing a link
+    /// again changes nothing but its expiry.
+    pub fn links(
         &self,
         identities: &[Identity],
         window: Window,
         account: &str,
         alert_id: &str,
         now: Timestamp,
-    ) -> Result<(), TableError> {
+    ) -> Result<Vec<Write>, TableError> {
         let expires = time::plus_seconds(now, LINK_DAYS * 86_400);
         let last = time::plus_seconds(window.start, i64::from(window.minutes.max(1)) * 60 - 1);
         let body = Link { account: account.into(), alert_id: alert_id.into() };
@@ -228,10 +228,7 @@ impl Incidents {
                 writes.push(Write::Put(Put::new(key, &body)?.expiring(Some(expires))));
             }
         }
-        for chunk in writes.chunks(crate::table::MAX_WRITES) {
-            self.table.write(chunk.to_vec()).await?;
-        }
-        Ok(())
+        Ok(writes)
     }
 
     /// Alerts (account and id) in which an identity was seen on the days from `from` to `to`, at most `limit`.

@@ -17,7 +17,7 @@ const KEEP_DAYS: i64 = 7;
 /// Steps written in one transaction: each is at most three items.
 const STEPS_A_WRITE: usize = 33;
 /// Most steps read of one identity and direction.
-const READ_CAP: usize = 2000;
+pub const READ_CAP: usize = 2000;
 /// Attempts to write against other writers before giving the failure to the caller.
 const ATTEMPTS: usize = 8;
 

@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use sentinel_model::response::{ActionKind, Response, ResponseState};
+use sentinel_model::response::{ActionKind, Response, ResponseState, response_id};
 use sentinel_model::{Level, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -126,6 +126,25 @@ pub struct Answer {
     pub response_id: String,
 }
 
+/// What a plan for a key is made from, read at one time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Asked {
+    /// The response that answers, when the question was put before.
+    pub answer: Option<Answer>,
+    /// How often the key's action was undone.
+    pub track: Track,
+    /// The id of the response that there is or will be.
+    pub response_id: String,
+    /// That response, when there is one.
+    pub response: Option<StoredResponse>,
+    /// Actions of the account in the hour of `at`.
+    pub count: HourCount,
+    /// Whether the kill switch is on.
+    pub kill_switch: bool,
+    /// When it was read.
+    pub at: Timestamp,
+}
+
 /// Marks a response that is not at its end.
 #[derive(Debug, Serialize, Deserialize)]
 struct Open {
@@ -228,17 +247,40 @@ impl Responses {
         }
     }
 
-    /// The response that answers an alert of this level about a key, when the question was put before.
-    pub async fn answer(
+    /// What a plan for an alert of this level and a key is made from.
+    pub async fn asked(
         &self,
         account: &str,
-        alert_id: &str,
-        level: Level,
-        kind: ActionKind,
-        access_key_id: &str,
-    ) -> Result<Option<Answer>, TableError> {
-        let key = answer_key(account, alert_id, level, kind, access_key_id);
-        self.table.get(&key).await?.map(|item| item.decode()).transpose()
+        (alert_id, level): (&str, Level),
+        (kind, access_key_id): (ActionKind, &str),
+        at: Timestamp,
+    ) -> Result<Asked, TableError> {
+        let id = |undo_count| response_id(account, access_key_id, kind, undo_count);
+        let keys = [
+            answer_key(account, alert_id, level, kind, access_key_id),
+            track_key(account, access_key_id, kind),
+            // Few keys' actions are ever undone.
+            response_key(account, &id(0)),
+            hour_key(account, at),
+            kill_switch_key(),
+        ];
+        let items = self.table.get_many(&keys).await?;
+        let of = |at: usize| items.iter().find(|item| item.key == keys[at]);
+        let track = of(1).map(track_of).transpose()?.unwrap_or_default();
+        let response_id = id(track.undo_count);
+        let response = match track.undo_count {
+            0 => of(2).map(stored).transpose()?,
+            _ => self.get(account, &response_id).await?,
+        };
+        Ok(Asked {
+            answer: of(0).map(Item::decode).transpose()?,
+            track,
+            response_id,
+            response,
+            count: of(3).map(count_of).transpose()?.unwrap_or_default(),
+            kill_switch: of(4).map(Item::decode::<KillSwitch>).transpose()?.unwrap_or_default().on,
+            at,
+        })
     }
 
     /// The write that records which response answers; fails when the question was put before.
@@ -250,10 +292,8 @@ impl Responses {
 
     /// How often a key's action was undone.
     pub async fn track(&self, account: &str, access_key_id: &str, kind: ActionKind) -> Result<Track, TableError> {
-        let Some(item) = self.table.get(&track_key(account, access_key_id, kind)).await? else {
-            return Ok(Track::default());
-        };
-        Ok(Track { version: item.version, ..item.decode()? })
+        let item = self.table.get(&track_key(account, access_key_id, kind)).await?;
+        Ok(item.as_ref().map(track_of).transpose()?.unwrap_or_default())
     }
 
     /// The check that no undo came between reading `track` and the transaction.
@@ -275,8 +315,8 @@ impl Responses {
 
     /// Actions of an account in the hour of `now`.
     pub async fn hour_count(&self, account: &str, now: Timestamp) -> Result<HourCount, TableError> {
-        let Some(item) = self.table.get(&hour_key(account, now)).await? else { return Ok(HourCount::default()) };
-        Ok(HourCount { version: item.version, ..item.decode()? })
+        let item = self.table.get(&hour_key(account, now)).await?;
+        Ok(item.as_ref().map(count_of).transpose()?.unwrap_or_default())
     }
 
     /// The write that counts one more action; fails when another was counted since `count` was read.
@@ -298,6 +338,14 @@ impl Responses {
     pub async fn set_kill_switch(&self, switch: &KillSwitch) -> Result<(), TableError> {
         self.table.write(vec![Write::Put(Put::new(kill_switch_key(), switch)?)]).await
     }
+}
+
+fn track_of(item: &Item) -> Result<Track, TableError> {
+    Ok(Track { version: item.version, ..item.decode()? })
+}
+
+fn count_of(item: &Item) -> Result<HourCount, TableError> {
+    Ok(HourCount { version: item.version, ..item.decode()? })
 }
 
 fn stored(item: &Item) -> Result<StoredResponse, TableError> {

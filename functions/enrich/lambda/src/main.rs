@@ -13,7 +13,8 @@ use sentinel_lambda::{StageQueue, exit, serve_queue, start};
 use sentinel_model::Member;
 use sentinel_state::responses::{OwnActivity, Responses};
 
-#[tokio::main]
+// One thread: at its memory the function has a fraction of a processor, which more threads would only share.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     exit(run().await)
 }

@@ -15,7 +15,8 @@ use sentinel_respond::{LogNotifier, Notifier, Playbooks, Ports, Respond};
 use sentinel_state::{alerts::Alerts, responses::Responses, users::Users};
 use serde_json::json;
 
-#[tokio::main]
+// One thread: at its memory the function has a fraction of a processor, which more threads would only share.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     exit(run().await)
 }

@@ -10,7 +10,8 @@ use config::Config;
 use sentinel_lambda::{exit, serve_events, start};
 use sentinel_watch::Watch;
 
-#[tokio::main]
+// One thread: at its memory the function has a fraction of a processor, which more threads would only share.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     exit(run().await)
 }

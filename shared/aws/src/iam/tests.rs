@@ -28,7 +28,11 @@ fn clock() -> Arc<ManualClock> {
 }
 
 fn iam(rules: &[&Rule]) -> AwsIam {
-    AwsIam::over(&mocked::iam(rules), &mocked::sts(&[]), OWN.into(), None, clock())
+    over(&mocked::iam(rules), &mocked::sts(&[]), None, clock())
+}
+
+fn over(own: &Client, sts: &aws_sdk_sts::Client, member: Option<MemberRole>, clock: Arc<dyn Clock>) -> AwsIam {
+    AwsIam::over(own.config().to_builder(), sts.config().to_builder(), OWN.into(), member, clock)
 }
 
 fn meta(code: &str, message: &str) -> ErrorMetadata {
@@ -167,7 +171,7 @@ async fn a_member_account_s_session_is_kept_until_shortly_before_its_end() {
         .then_output(|| ListAccessKeysOutput::builder().set_access_key_metadata(Some(Vec::new())).build().unwrap());
     let role = MemberRole { name: "security/Member".into(), external_id: Some("ours".into()) };
     let clock = clock();
-    let iam = AwsIam::over(&mocked::iam(&[&none]), &mocked::sts(&[&assume]), OWN.into(), Some(role), clock.clone());
+    let iam = over(&mocked::iam(&[&none]), &mocked::sts(&[&assume]), Some(role), clock.clone());
     for (wait, calls) in [(0, 1), (0, 1), (830, 1), (20, 2)] {
         clock.advance(wait);
         assert_eq!(iam.key_status(MEMBER, "bob", KEY).await, Ok(None));
@@ -191,7 +195,7 @@ async fn an_account_whose_role_cannot_be_assumed_is_not_connected() {
             AssumeRoleError::generic(meta)
         });
         let role = Some(MemberRole::named("Member"));
-        let iam = AwsIam::over(&mocked::iam(&[]), &mocked::sts(&[&refused]), OWN.into(), role, clock());
+        let iam = over(&mocked::iam(&[]), &mocked::sts(&[&refused]), role, clock());
         let error = iam.key_owner(MEMBER, KEY).await.unwrap_err();
         assert_eq!(!matches!(error, IamError::NotConnected(_)), connected, "{code}: {error:?}");
         let own =

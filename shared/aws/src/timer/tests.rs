@@ -70,7 +70,7 @@ impl Fixture {
 
     fn timer_with(&self, rules: &[&Rule]) -> ScheduledTimer {
         let schedules = Schedules {
-            client: mocked::scheduler(rules),
+            client: mocked::scheduler(rules).into(),
             group: "sentinel".into(),
             role_arn: "arn:aws:iam::123456789012:role/schedules".into(),
             queue_arns: BTreeMap::from([(STAGE, "arn:respond".to_owned())]),

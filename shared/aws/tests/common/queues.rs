@@ -66,7 +66,7 @@ impl Fixture {
     /// The adapter of the timers.
     pub fn scheduled(&self) -> ScheduledTimer {
         let schedules = Schedules {
-            client: aws_sdk_scheduler::Client::new(&self.config),
+            client: aws_sdk_scheduler::Client::new(&self.config).into(),
             group: self.group.clone(),
             role_arn: "arn:aws:iam::123456789012:role/schedules".into(),
             queue_arns: self.arns.clone(),
