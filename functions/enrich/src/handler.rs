@@ -13,6 +13,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use sentinel_durable::{
     Clock, Message, Outcome, Queue, Stage,
     codec::{self, CodecError},
@@ -42,6 +43,8 @@ use crate::{
 
 /// Attempts to write against other writers before the message goes back to the queue.
 pub(crate) const ATTEMPTS: u32 = 30;
+/// Alerts of one batch that are merged at the same time: what they wait for is the store.
+const ALERTS_AT_ONCE: usize = 8;
 /// Most that is waited after a first attempt that took no time.
 const PAUSE: Duration = Duration::from_millis(8);
 /// Most that is waited between two attempts.
@@ -129,8 +132,7 @@ impl Enrich {
         self.drop_ours(&mut batch).await?;
         let recorded = self.lineage.record(&batch.lineage, self.ports.clock.now()).await?;
         let (mut touched, mut told) = (Vec::new(), Vec::new());
-        for detection in &batch.detections {
-            let Some(merged) = self.merge(detection, &batch.correlation_id).await? else { continue };
+        for merged in self.merge_all(&batch).await? {
             told.extend(merged.told);
             if merged.changed || redelivered || merged.stored.incident_id.is_none() {
                 touched.push(merged.stored);
@@ -212,6 +214,32 @@ impl Enrich {
         Ok(())
     }
 
+    /// Merges detections into their stored alerts: those of different alerts side by side, of one alert in their order.
+    async fn merge_all(&self, batch: &DetectionBatch) -> Result<Vec<Merged>, EnrichError> {
+        let mut places: HashMap<(&str, &str), usize> = HashMap::new();
+        let mut by_alert: Vec<Vec<&Detection>> = Vec::new();
+        for detection in &batch.detections {
+            let place = *places.entry((&detection.account, &detection.alert_id)).or_insert(by_alert.len());
+            if place == by_alert.len() {
+                by_alert.push(Vec::new());
+            }
+            by_alert[place].push(detection);
+        }
+        let each = by_alert.into_iter().map(|detections| {
+            async move {
+                let mut merged = Vec::new();
+                for detection in detections {
+                    merged.extend(self.merge(detection, &batch.correlation_id).await?);
+                }
+                Ok::<_, EnrichError>(merged)
+            }
+            .boxed()
+        });
+        let all: Vec<Vec<Merged>> =
+            stream::iter(each.collect::<Vec<_>>()).buffered(ALERTS_AT_ONCE).try_collect().await?;
+        Ok(all.into_iter().flatten().collect())
+    }
+
     /// Merges a detection into its stored alert.
     async fn merge(&self, detection: &Detection, correlation_id: &str) -> Result<Option<Merged>, EnrichError> {
         for attempt in 1..=ATTEMPTS {
@@ -248,17 +276,23 @@ impl Enrich {
                     if is_new {
                         sentinel_telemetry::metrics::alert(stored.alert.level.as_str());
                     }
-                    tracing::info!(
-                        correlation_id,
-                        alert_id = stored.alert.alert_id,
-                        account = stored.alert.account,
-                        rule = stored.alert.rule.id,
-                        level = stored.alert.level.as_str(),
-                        events = stored.alert.event_count,
-                        raised = rose,
-                        "{}",
-                        if is_new { "alert is new" } else { "alert grew" }
-                    );
+                    if is_new || rose {
+                        tracing::info!(
+                            correlation_id,
+                            alert_id = stored.alert.alert_id,
+                            account = stored.alert.account,
+                            rule = stored.alert.rule.id,
+                            level = stored.alert.level.as_str(),
+                            events = stored.alert.event_count,
+                            raised = rose,
+                            "{}",
+                            if is_new { "alert is new" } else { "alert rose" }
+                        );
+                    } else {
+                        // Routine of a whole day is one alert that grows: a line each time costs more than it says.
+                        let (alert_id, events) = (&stored.alert.alert_id, stored.alert.event_count);
+                        tracing::debug!(correlation_id, alert_id, events, "alert grew");
+                    }
                     return Ok(Some(merged));
                 }
             }

@@ -77,7 +77,7 @@ pub struct StoredBucket {
 }
 
 /// An item: the buckets in it, and what must not have changed when it is written.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Kept {
     version: u64,
     entries: BTreeMap<u128, Entry>,
@@ -103,20 +103,26 @@ impl Kept {
 }
 
 /// The items of one window.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct ShelfWindow {
     shared: Kept,
     own: BTreeMap<u128, Kept>,
 }
 
 /// The buckets of groups with the same values, of some windows, as read and as they are to be written.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Shelf {
     key: ShelfKey,
     windows: BTreeMap<Timestamp, ShelfWindow>,
 }
 
 impl Shelf {
+    /// Bytes of all that lies on it, before compression.
+    pub fn bytes(&self) -> usize {
+        let own = |window: &ShelfWindow| window.own.values().map(Kept::bytes).sum::<usize>();
+        self.windows.values().map(|window| window.shared.bytes() + own(window)).sum()
+    }
+
     /// A bucket by its name and the start of its window. One that nobody can read is left out: its hits are lost, and
     /// those that come are kept in its place.
     pub fn bucket(&self, name: u128, start: Timestamp) -> Option<StoredBucket> {

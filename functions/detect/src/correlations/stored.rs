@@ -10,7 +10,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     hash::{BuildHasher, RandomState},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -32,6 +32,9 @@ use crate::rules::{Correlations, RuleSet};
 const ATTEMPTS: u32 = 30;
 /// Shelves that are worked on at the same time.
 const AT_ONCE: usize = 16;
+/// Shelves kept in memory, beyond which all are let go, and the largest that is kept.
+const WARM_SHELVES: usize = 2_000;
+const WARM_BYTES: usize = 16 * 1024;
 /// Groups of one correlation that one batch is looked at for; the rest comes with the next event of each.
 const MAX_GROUPS: usize = 20_000;
 
@@ -51,6 +54,36 @@ pub enum CorrelationError {
 pub struct StoredCorrelations {
     store: Store,
     clock: Arc<dyn Clock>,
+    warm: Arc<Warm>,
+}
+
+/// First and last start of the windows that were read.
+type Range = (Timestamp, Timestamp);
+
+/// Shelves as this process last read them, which saves reading them before the next write.
+#[derive(Debug, Default)]
+struct Warm(Mutex<HashMap<ShelfKey, (Range, Shelf)>>);
+
+impl Warm {
+    fn shelves(&self) -> MutexGuard<'_, HashMap<ShelfKey, (Range, Shelf)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The shelf, if it was read over this range; it is gone from here then.
+    fn take(&self, key: &ShelfKey, range: Range) -> Option<Shelf> {
+        self.shelves().remove(key).filter(|(read, _)| *read == range).map(|(_, shelf)| shelf)
+    }
+
+    fn keep(&self, key: &ShelfKey, range: Range, read: Shelf) {
+        if read.bytes() > WARM_BYTES {
+            return;
+        }
+        let mut shelves = self.shelves();
+        if shelves.len() >= WARM_SHELVES {
+            shelves.clear();
+        }
+        shelves.insert(key.clone(), (range, read));
+    }
 }
 
 /// A group of one correlation in one account.
@@ -122,7 +155,7 @@ struct Given {
 impl StoredCorrelations {
     /// Correlations kept in a table.
     pub fn new(table: Arc<dyn Table>, clock: Arc<dyn Clock>) -> Self {
-        Self { store: Store::new(table), clock }
+        Self { store: Store::new(table), clock, warm: Arc::default() }
     }
 
     /// Takes in what the events of a batch count for, and says how every window that they touch stands.
@@ -211,10 +244,14 @@ impl StoredCorrelations {
             .collect();
         let all = || groups.iter().flat_map(|(_, _, windows)| &windows.read);
         let (Some(from), Some(to)) = (all().min(), all().max()) else { return Ok(Vec::new()) };
-        let mut attempt = 0;
+        let (mut warm, mut attempt) = (self.warm.take(key, (*from, *to)), 0);
         let buckets = loop {
             attempt += 1;
-            let mut loaded = self.store.load(key, *from, *to).await?;
+            // What is warm may be old: good enough to write on condition, not to say anything.
+            let (mut loaded, may_be_old) = match warm.take() {
+                Some(warm) => (warm, true),
+                None => (self.store.load(key, *from, *to).await?, false),
+            };
             let mut buckets: Vec<Buckets> = Vec::with_capacity(groups.len());
             let mut changed = false;
             for (at, work, windows) in &groups {
@@ -228,6 +265,10 @@ impl StoredCorrelations {
                 buckets.push(of_group);
             }
             if !changed {
+                if may_be_old {
+                    continue;
+                }
+                self.warm.keep(key, (*from, *to), loaded);
                 break buckets;
             }
             if attempt > ATTEMPTS {

@@ -206,7 +206,10 @@ proptest! {
         let rules = set();
         let all = events(&picks);
         let wanted = finished(&rules, collected(&rules, &all, 1 << 20));
-        let (store, _database) = stored();
+        // Two processes in turn: what one keeps in memory the other has changed.
+        let (one, database) = stored();
+        let other = StoredCorrelations::new(database.table(), Arc::new(ManualClock::new(start())));
+        let mut stores = [one, other].into_iter().cycle();
         let mut order: Vec<Event> = all.iter().rev().cloned().collect();
         order.rotate_left(turn.index(all.len()));
         order.push(all[again.index(all.len())].clone());
@@ -215,6 +218,7 @@ proptest! {
         let mut rest = order.as_slice();
         for cut in cuts.iter().cycle() {
             let (head, tail) = rest.split_at((*cut).min(rest.len()));
+            let store = stores.next().unwrap();
             let first = runtime.block_on(store.handle(&rules, batch(&rules, head))).unwrap();
             standing.take(first);
             rest = tail;
