@@ -117,4 +117,4 @@ $(EMULATOR):
 
 clean: ## Remove what was built
 	cargo clean
-	rm -rf $(WEB)/dist $(WEB)/node_modules
+	rm -rf $(WEB)/dist $(WEB)/node_modules .aws-sam

@@ -31,7 +31,7 @@ from typing import Any
 
 import boto3
 import prices
-from counting import Counting
+from counting import SQS_UNIT, Counting
 from runtime import Function, sqs_event
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,6 +53,7 @@ class Spent:
     cpu: Counter[str] = field(default_factory=Counter)
     messages: Counter[str] = field(default_factory=Counter)
     receives: int = 0
+    deletes: int = 0
     calls: Counter[str] = field(default_factory=Counter)
     rounds: Counter[str] = field(default_factory=Counter)
     log_bytes: int = 0
@@ -122,7 +123,10 @@ class Stack:
             raise RuntimeError(f"{name} failed: {answer.error or failures}\n{log}")
         spent.invocations[name] += 1
         spent.messages[name] += len(bodies)
-        spent.receives += math.ceil(len(bodies) / 10)
+        receives = math.ceil(len(bodies) / 10)
+        # A batch of more than 64 KB is received as several requests; it is deleted as one.
+        spent.receives += max(receives, math.ceil(sum(len(b.encode()) for b in bodies) / SQS_UNIT))
+        spent.deletes += receives
 
     def pump(self, spent: Spent) -> None:
         """Hands messages from queue to function until none is left."""
@@ -248,7 +252,7 @@ def table(path: str, spent: Spent, args: argparse.Namespace) -> tuple[list[str],
     arriving = spent.messages["bus"] or spent.messages["objects"]
     whole = "bus" if path == "EventBridge" else "objects"
     add("SQS: events or notifications sent to us", arriving, "requests", prices.SQS_REQUEST)
-    add("SQS: receives and deletes", 2 * spent.receives, "requests", prices.SQS_REQUEST)
+    add("SQS: receives and deletes", spent.receives + spent.deletes, "requests", prices.SQS_REQUEST)
     add("SQS: sends between stages", spent.calls["sqs send units"], "requests", prices.SQS_REQUEST)
     add("Lambda: requests", sum(spent.invocations.values()), "requests", prices.LAMBDA_REQUEST)
     for name in (whole, *STAGES):
@@ -262,7 +266,7 @@ def table(path: str, spent: Spent, args: argparse.Namespace) -> tuple[list[str],
     add("DynamoDB: reads", spent.calls["dynamodb read units"], "units", prices.DYNAMODB_READ)
     add("S3: puts and lists", spent.calls["s3:PUT"] + spent.calls["s3:LIST"], "requests", prices.S3_PUT)
     add("S3: gets", spent.calls["s3:GET"], "requests", prices.S3_GET)
-    add("CloudWatch: logs and metrics written", spent.log_bytes / 1e9, "GB", prices.LOG_GB)
+    add("CloudWatch: logs and metrics written", spent.log_bytes / 1e6, "MB", prices.LOG_GB / 1e3)
     total = sum(row[2] for row in rows)
     lines = [f"| {what} | {amount} | {usd:.4f} |" for what, amount, usd in rows]
     return [*lines, f"| **{path}, total** | | **{total:.3f}** |"], total

@@ -156,7 +156,9 @@ class _Handler(BaseHTTPRequestHandler):
         time.sleep(max(0.0, began + self.server.hold - time.monotonic()))
         with self.server.lock:
             self.server.spans.append((began, time.monotonic()))
-        if answer.status < 300:
+        # A write whose condition did not hold is billed like any other (DynamoDB Developer Guide, "Capacity unit consumption").
+        refused = answer.status == 400 and b"ConditionalCheckFailed" in content
+        if answer.status < 300 or refused:
             self.server.note(*_named(self.command, self.path, self.headers, body, content))
         self.send_response(answer.status)
         for key, value in answer.getheaders():
@@ -190,5 +192,5 @@ def _named(method: str, path: str, headers: Any, body: bytes, content: bytes) ->
         return f"query:{action}", None, None
     scope = headers.get("Authorization", "").split("Credential=")[-1].split("/")
     service = scope[3] if len(scope) > 3 else "s3"
-    listing = "list-type" in path
+    listing = "list-type" in path or path.split("?")[-1].split("&")[0].split("=")[0] == "versions"
     return f"{service}:{'LIST' if listing else method}", None, None
