@@ -16,6 +16,7 @@ use std::{
 };
 
 use futures::future::{try_join, try_join_all};
+use sentinel_durable::contention::pause;
 use sentinel_model::{
     Identity, Level, LineageEdge, Timestamp,
     incident::{AlertBrief, CHAIN_SECONDS},
@@ -29,7 +30,7 @@ use sentinel_state::{
 };
 
 use crate::{
-    handler::{ATTEMPTS, EnrichError, pause},
+    handler::{ATTEMPTS, EnrichError},
     incident, story,
 };
 

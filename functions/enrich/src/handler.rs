@@ -7,9 +7,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    hash::{BuildHasher, Hasher, RandomState},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use async_trait::async_trait;
@@ -17,6 +16,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use sentinel_durable::{
     Clock, Message, Outcome, Queue, Stage,
     codec::{self, CodecError},
+    contention::pause,
     outbox::{self, Fresh, OutboxError},
     worker::Handler,
 };
@@ -45,10 +45,6 @@ use crate::{
 pub(crate) const ATTEMPTS: u32 = 30;
 /// Alerts of one batch that are merged at the same time: what they wait for is the store.
 const ALERTS_AT_ONCE: usize = 8;
-/// Most that is waited after a first attempt that took no time.
-const PAUSE: Duration = Duration::from_millis(8);
-/// Most that is waited between two attempts.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Most bytes of a stored alert; the rest of an item is what its score rests on.
 const ALERT_BYTES: usize = MAX_BODY_BYTES - 60_000;
@@ -185,9 +181,10 @@ impl Enrich {
                 let ours = if let Some(ours) = known.get(&key) {
                     *ours
                 } else {
-                    let ours = self.ports.own.is_ours(&detection.account, &member).await?;
+                    // A call of ours is told by one event: whoever notes another one first leaves this one to somebody else.
+                    let ours = self.ports.own.is_ours(&detection.account, &member).await?
+                        && self.ports.own.note_ours(&detection.account, &member).await?;
                     if ours {
-                        self.ports.own.note_ours(&detection.account, &member).await?;
                         tracing::info!(
                             correlation_id = batch.correlation_id,
                             account = detection.account,
@@ -487,31 +484,4 @@ fn uses_new_key(before: Option<&StoredAlert>, grown: &StoredAlert) -> bool {
         let known = |id: &str| before.alert.key_uses.iter().any(|k| k.access_key_id == id);
         grown.alert.key_uses.iter().any(|k| !known(&k.access_key_id))
     })
-}
-
-/// Waits a little, longer with every attempt, and never as long as the other writer does. Where the store answers slowly,
-/// as `took` tells of the attempt, the wait grows with it: writers that come back at once would only meet again.
-pub(crate) async fn pause(attempt: u32, took: Duration) {
-    let most = longest_pause(attempt, took);
-    let share = RandomState::new().build_hasher().finish() % 1000;
-    tokio::time::sleep(Duration::from_millis(1) + most / 1000 * u32::try_from(share).unwrap_or_default()).await;
-}
-
-fn longest_pause(attempt: u32, took: Duration) -> Duration {
-    took.max(PAUSE).min(LONGEST_PAUSE).saturating_mul(attempt.min(10)).min(LONGEST_PAUSE)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn writers_wait_longer_with_every_attempt_and_as_long_as_slow_stores_take() {
-        let (quick, slow) = (Duration::from_micros(300), Duration::from_millis(700));
-        assert_eq!(longest_pause(1, quick), PAUSE);
-        assert_eq!(longest_pause(30, quick), PAUSE * 10);
-        assert_eq!(longest_pause(1, slow), slow);
-        assert_eq!(longest_pause(3, slow), slow * 3);
-        assert_eq!(longest_pause(30, Duration::from_mins(1)), LONGEST_PAUSE);
-    }
 }

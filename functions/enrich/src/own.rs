@@ -27,8 +27,9 @@ pub trait OwnActions: Send + Sync {
     /// Whether a recorded action of ours caused this event. Asked only for events whose issuer is our role.
     async fn is_ours(&self, account: &str, event: &Member) -> Result<bool, OwnActionsError>;
 
-    /// Notes on that action that this event was its doing. The same event may be noted again.
-    async fn note_ours(&self, account: &str, event: &Member) -> Result<(), OwnActionsError>;
+    /// Notes on that action that this event was its doing; `false` when another event was noted meanwhile, so that this
+    /// one is somebody else's. The same event may be noted again.
+    async fn note_ours(&self, account: &str, event: &Member) -> Result<bool, OwnActionsError>;
 }
 
 /// No own actions: for a pipeline that never acts.
@@ -41,7 +42,7 @@ impl OwnActions for NoOwnActions {
         Ok(false)
     }
 
-    async fn note_ours(&self, _account: &str, _event: &Member) -> Result<(), OwnActionsError> {
-        Ok(())
+    async fn note_ours(&self, _account: &str, _event: &Member) -> Result<bool, OwnActionsError> {
+        Ok(false)
     }
 }

@@ -364,9 +364,13 @@ impl OwnActions for Recorded {
         Ok(event.event.id == "ours")
     }
 
-    async fn note_ours(&self, _account: &str, event: &Member) -> Result<(), OwnActionsError> {
+    async fn note_ours(&self, _account: &str, event: &Member) -> Result<bool, OwnActionsError> {
+        // What was noted while this was asked belongs to whoever noted it.
+        if event.source_ip.as_deref() == Some("taken") {
+            return Ok(false);
+        }
         self.0.lock().unwrap().push(event.event.id.clone());
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -404,6 +408,19 @@ fn our_own_actions_raise_nothing_and_what_only_claims_to_be_ours_is_critical() {
             ]
         );
         assert_eq!(*own.0.lock().unwrap(), ["ours"]);
+    });
+}
+
+#[test]
+fn an_event_in_whose_place_another_was_noted_is_somebody_else_s() {
+    block_on(async {
+        let mut taken = member("ours", "2024-05-01T10:00:00Z");
+        taken.issuer = Some(OWN_ROLE.into());
+        taken.source_ip = Some("taken".into());
+        let world = world_with(Arc::new(Recorded::default()), Sources::default());
+        let detections = vec![detection("keys", Level::High, "alice", vec![taken])];
+        world.enrich.handle_batch(batch(detections, vec![]), false).await.unwrap();
+        assert_eq!(world.alerts().await.len(), 1);
     });
 }
 

@@ -16,7 +16,7 @@ use crate::notify::Notification;
 use crate::playbook::Playbook;
 use crate::ports::FoundAlert;
 use crate::saga::{Respond, WorkError, log_state};
-use crate::steps::{AUTOMATIC, Circumstances};
+use crate::steps::{AUTOMATIC, Circumstances, STOPPED};
 
 /// Tries of a conditional plan before it is left to redelivery.
 const TRIES: usize = 8;
@@ -258,7 +258,7 @@ impl Respond {
             mode: response.mode,
             kill_switch: *kill_switch,
             undo_count: track.undo_count,
-            earlier: existing.and_then(|before| earlier(before.response.state)),
+            earlier: existing.and_then(|before| earlier(&before.response)),
             actions_this_hour: count.actions,
         };
         let decision = self.decide(question.found, question.access_key_id, question.owner.clone(), circumstances);
@@ -322,15 +322,22 @@ fn used_again(before: &StoredResponse, question: &Question<'_>, propagation_seco
             .any(|key_use| key_use.uses.iter().any(|used| used.time > spread))
 }
 
-/// What an earlier answer means for a new question.
-fn earlier(state: ResponseState) -> Option<&'static str> {
-    match state {
-        ResponseState::Denied => Some("A person denied this action for an earlier alert."),
-        ResponseState::Contained => {
-            Some("The key had been contained and was used again after that: somebody must have activated it.")
-        }
-        ResponseState::Failed => Some("An earlier try of this action failed."),
-        ResponseState::Expired => Some("Nobody answered when this action was proposed for an earlier alert."),
+const DENIED: &str = "A person denied this action for an earlier alert.";
+const USED_AGAIN: &str = "The key had been contained and was used again after that: somebody must have activated it.";
+const FAILED: &str = "An earlier try of this action failed.";
+const EXPIRED: &str = "Nobody answered when this action was proposed for an earlier alert.";
+
+/// What an earlier answer means for a new question. What asks already for such a reason goes on asking for it, however many
+/// alerts come: only a person answers it.
+fn earlier(before: &Response) -> Option<&'static str> {
+    match before.state {
+        ResponseState::Denied => Some(DENIED),
+        ResponseState::Contained => Some(USED_AGAIN),
+        ResponseState::Failed => Some(FAILED),
+        ResponseState::Expired => Some(EXPIRED),
+        ResponseState::AwaitingApproval => [DENIED, USED_AGAIN, FAILED, EXPIRED, STOPPED]
+            .into_iter()
+            .find(|standing| before.reasons.iter().any(|reason| reason == standing)),
         _ => None,
     }
 }

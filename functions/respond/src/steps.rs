@@ -18,7 +18,8 @@ use crate::saga::{Next, Respond, WorkError, target};
 
 /// What stands in `decided_by` when nobody was asked.
 pub(crate) const AUTOMATIC: &str = "automatic";
-const STOPPED: &str = "The kill switch is on: nothing was done. Once it is off, a person must approve again.";
+pub(crate) const STOPPED: &str =
+    "The kill switch is on: nothing was done. Once it is off, a person must approve again.";
 
 /// What a decision needs beside the alert, the key and its owner.
 #[derive(Debug, Clone, Copy)]
@@ -250,8 +251,9 @@ impl Respond {
             }
             Err(e) => return self.iam_failed(stored, "act", &e).await,
         }
-        if self.kill_switch_is_on().await? {
-            return self.ask(stored, "act", vec![STOPPED.to_owned()]).await;
+        // Time has passed since it was decided: the mode, the verdict or the key's owner may be others now.
+        if let Some(next) = self.check_again(stored).await? {
+            return Ok(next);
         }
         if stored.response.progress.attempts >= self.config.max_attempts {
             let detail = format!("Given up after {} attempts.", stored.response.progress.attempts);

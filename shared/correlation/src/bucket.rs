@@ -36,6 +36,7 @@ pub struct Bucket {
     sources: BTreeMap<SourceKey, Source>,
     thinned: bool,
     raised: bool,
+    full: bool,
 }
 
 impl Bucket {
@@ -59,7 +60,8 @@ impl Bucket {
 
     /// Whether thinning would surely take this hit out again: most of what comes to a thinned bucket, told cheaply.
     fn is_beyond(&self, plan: &Plan, key: &HitKey, hit: &Hit) -> bool {
-        if self.hits.len() >= CAP && self.hits.last_key_value().is_some_and(|(last, _)| key > last) {
+        let is_full = self.full || self.hits.len() >= CAP;
+        if is_full && self.hits.last_key_value().is_some_and(|(last, _)| key > last) {
             return true;
         }
         let Some(width) = slice_width(plan) else { return false };
@@ -74,7 +76,9 @@ impl Bucket {
             if known.revision >= source.revision {
                 return false;
             }
-        } else if source.hits.is_empty() {
+        } else if source.hits.is_empty()
+            || (self.full && self.sources.last_key_value().is_none_or(|(last, _)| key > *last))
+        {
             return false;
         }
         self.sources.insert(key, source);
@@ -100,6 +104,23 @@ impl Bucket {
             changed = true;
         }
         changed | (other.raised && self.mark_raised())
+    }
+
+    /// Leaves out the last of what it holds, for good, where that takes more room than there is: what somebody who is
+    /// watched may write into every event has no other bound. Returns whether anything was left to leave out.
+    pub fn shrink(&mut self) -> bool {
+        (self.full, self.thinned) = (true, true);
+        let of_sources: usize = self.sources.values().map(|source| source.hits.len()).sum();
+        if of_sources > self.hits.len() {
+            return self.sources.pop_last().is_some();
+        }
+        let least = self.hits.len().div_ceil(8);
+        (0..least).filter(|_| self.hits.pop_last().is_some()).count() > 0
+    }
+
+    /// Whether there was no room for more.
+    pub fn is_full(&self) -> bool {
+        self.full
     }
 
     fn thin(&mut self, plan: &Plan) {
@@ -168,11 +189,10 @@ impl Bucket {
     pub fn restore(
         hits: impl IntoIterator<Item = Hit>,
         sources: impl IntoIterator<Item = (SourceKey, Source)>,
-        thinned: bool,
-        raised: bool,
+        [thinned, raised, full]: [bool; 3],
     ) -> Self {
         let hits = hits.into_iter().map(|hit| (hit.key(), hit)).collect();
-        Self { hits, sources: sources.into_iter().collect(), thinned, raised }
+        Self { hits, sources: sources.into_iter().collect(), thinned, raised, full }
     }
 }
 

@@ -155,7 +155,8 @@ pub fn read_group(from: &mut &[u8], table: &Table) -> Result<Group, Malformed> {
 pub fn write_bucket(group: &Group, bucket: &Bucket) -> Vec<u8> {
     let (mut table, mut body) = (Table::default(), Vec::new());
     write_group(group, &mut table, &mut body);
-    body.push(u8::from(bucket.is_thinned()) | (u8::from(bucket.is_raised()) << 1));
+    let flags = [bucket.is_thinned(), bucket.is_raised(), bucket.is_full()];
+    body.push(flags.iter().rev().fold(0, |all, flag| (all << 1) | u8::from(*flag)));
     let own: Vec<&Hit> = bucket.own_hits().collect();
     put_number(&mut body, own.len() as u64);
     for hit in own {
@@ -196,7 +197,7 @@ pub fn read_bucket(mut from: &[u8]) -> Result<(Group, Bucket), Malformed> {
         let hits = (0..count(from)?).map(|_| read_hit(from, &table)).collect::<Result<Vec<_>, _>>()?;
         sources.push(((base, other, start), Source { revision, hits }));
     }
-    Ok((group, Bucket::restore(hits, sources, flags & 1 != 0, flags & 2 != 0)))
+    Ok((group, Bucket::restore(hits, sources, [1, 2, 4].map(|flag| flags & flag != 0))))
 }
 
 /// One of several things that lie in one item: what it is called, how often it was written, and its bytes.

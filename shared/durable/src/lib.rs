@@ -8,6 +8,7 @@
 pub mod clock;
 pub mod codec;
 pub mod conformance;
+pub mod contention;
 pub mod lease;
 pub mod outbox;
 pub mod queue;

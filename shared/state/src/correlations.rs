@@ -32,7 +32,9 @@ use crate::{
 const MAX_BYTES: u64 = 32 * 1024 * 1024;
 /// Bytes, before compression, beyond which a bucket moves to an item of its own.
 const LARGE_BUCKET: usize = 6 * 1024;
-/// The same of all buckets of an item together: then the largest moves.
+/// Bytes, before compression, that a bucket may have at all: whatever they are, an item takes them.
+const LARGEST_BUCKET: usize = 256 * 1024;
+/// Those of all buckets of an item together, beyond which the largest moves.
 const LARGE_ITEM: usize = 24 * 1024;
 /// Seconds for which an item is kept beyond the time in which it can still matter.
 const GRACE_SECONDS: i64 = 86_400;
@@ -138,9 +140,15 @@ impl Shelf {
         }
     }
 
-    /// Puts a bucket in place of the one that it was made of.
+    /// Puts a bucket in place of the one that it was made of. Of one too large for an item the first hits are kept.
     pub fn put(&mut self, name: u128, start: Timestamp, stored: &StoredBucket) {
-        let bytes = wire::write_bucket(&stored.group, &stored.bucket);
+        let mut bytes = wire::write_bucket(&stored.group, &stored.bucket);
+        if bytes.len() > LARGEST_BUCKET {
+            let mut bucket = stored.bucket.clone();
+            while bytes.len() > LARGEST_BUCKET && bucket.shrink() {
+                bytes = wire::write_bucket(&stored.group, &bucket);
+            }
+        }
         let entry = Entry { name, version: stored.version + 1, bytes };
         let window = self.windows.entry(start).or_default();
         match window.own.get_mut(&name) {
@@ -153,6 +161,7 @@ impl Shelf {
 /// The item's body.
 #[derive(Serialize, Deserialize)]
 struct Body {
+    #[serde(default)]
     /// Deflated and in base64: what [`wire::write_entries`] gives.
     hits: String,
 }
@@ -297,7 +306,8 @@ mod tests {
             let kept = decode(&item(serde_json::json!({ "hits": broken }))).unwrap();
             assert!(kept.entries.is_empty() && kept.version == 3, "{broken}");
         }
-        assert!(decode(&item(serde_json::json!({ "other": 1 }))).is_err());
+        let other = decode(&item(serde_json::json!({ "other": 1 }))).unwrap();
+        assert!(other.entries.is_empty() && other.version == 3, "another version's form");
         let mut kept = Kept::default();
         kept.put(Entry { name: 1, version: 4, bytes: vec![9, 9] });
         let window = ShelfWindow { shared: kept, ..ShelfWindow::default() };

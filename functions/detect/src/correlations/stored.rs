@@ -9,16 +9,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    hash::{BuildHasher, RandomState},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::Instant,
 };
 
 use futures::{StreamExt, TryStreamExt, stream};
 use sentinel_correlation::{
     Bucket, Group, Hit, Outcome, Plan, Source, SourceKey, claim, completing, evaluate, revision,
 };
-use sentinel_durable::Clock;
+use sentinel_durable::{Clock, contention::pause};
 use sentinel_model::{Detection, EventRef, Timestamp, Window, time};
 use sentinel_state::{
     Table, TableError,
@@ -274,8 +273,9 @@ impl StoredCorrelations {
             if attempt > ATTEMPTS {
                 return Err(CorrelationError::Contended(groups[0].0.plan.rule.id.clone()));
             }
+            let began = Instant::now();
             match self.store.save(loaded, self.clock.now()).await {
-                Err(e) if e.is_condition() => pause(attempt).await,
+                Err(e) if e.is_condition() => pause(attempt, began.elapsed()).await,
                 done => done?,
             }
         };
@@ -526,11 +526,4 @@ impl At<'_> {
 
 fn fresh(work: &Work) -> StoredBucket {
     StoredBucket { group: work.group.clone(), ..StoredBucket::default() }
-}
-
-/// Waits a little, longer with every attempt, and never as long as the other writer does.
-async fn pause(attempt: u32) {
-    let most = u64::from(attempt.min(10)) * 8;
-    let jitter = RandomState::new().hash_one(attempt) % most.max(1);
-    tokio::time::sleep(Duration::from_millis(1 + jitter)).await;
 }

@@ -452,6 +452,28 @@ async fn more_hits_than_are_kept_give_the_same_in_memory_as_in_a_store() {
     }
 }
 
+#[tokio::test]
+async fn what_an_intruder_writes_into_every_event_costs_nobody_else_a_detection() {
+    let rules = flat_set();
+    let mut all: Vec<Event> = (0..1_900).map(|n| event(n, n % 1200, 0, 0)).collect();
+    for (n, event) in all.iter_mut().enumerate() {
+        let noise = |part: usize| format!("{:032x}", hash::hash_128(format!("{n} {part}").as_bytes()));
+        event.network.user_agent = Some((0..8).map(noise).collect());
+    }
+    let (store, _database) = stored();
+    let first = store.handle(&rules, batch(&rules, &all)).await.unwrap();
+    let count = first.iter().find(|d| d.rule.id == "count").unwrap();
+    assert!(count.correlated.as_ref().unwrap().at_least && count.members.len() > 500, "{}", count.members.len());
+    // It stays so, whatever comes again or anew, and others are heard.
+    let again = store.handle(&rules, batch(&rules, &all)).await.unwrap();
+    assert_eq!(again, first);
+    let mut later = event(5_000, 1_250, 0, 0);
+    later.network.user_agent = all[0].network.user_agent.clone();
+    let others: Vec<Event> = (0..3).map(|n| event(6_000 + n, 1_260, 0, 4)).collect();
+    let said = store.handle(&rules, batch(&rules, &[vec![later], others].concat())).await.unwrap();
+    assert!(said.iter().any(|d| d.rule.id == "count" && d.members.len() == 3), "{}", said.len());
+}
+
 /// What alerts say, short enough to be read when it differs.
 fn briefly(alerts: &Alerts) -> Vec<String> {
     let brief = |d: &Detection| {

@@ -44,7 +44,7 @@ impl OwnActions for Own {
         self.0.is_ours(account, member).await.map_err(OwnActionsError::new)
     }
 
-    async fn note_ours(&self, account: &str, member: &Member) -> Result<(), OwnActionsError> {
-        self.0.note_ours(account, member).await.map(drop).map_err(OwnActionsError::new)
+    async fn note_ours(&self, account: &str, member: &Member) -> Result<bool, OwnActionsError> {
+        self.0.note_ours(account, member).await.map_err(OwnActionsError::new)
     }
 }

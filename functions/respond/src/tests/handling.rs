@@ -257,6 +257,33 @@ async fn no_call_is_made_after_the_kill_switch_wherever_the_action_stood() {
 }
 
 #[tokio::test]
+async fn no_call_is_made_after_a_false_positive_verdict_wherever_the_action_stood() {
+    let whole = World::new(Mode::Automatic).await;
+    whole.raise(alert("al-1")).await;
+    whole.round().await;
+    let calls = whole.faults.calls.load(Ordering::SeqCst);
+    let mut stopped = BTreeMap::new();
+    for n in 1..=calls {
+        let world = World::new(Mode::Automatic).await;
+        world.raise(alert("al-1")).await;
+        world.faults.crash_after(n);
+        world.round().await;
+        world.faults.restart();
+        let sets = world.faults.sets.load(Ordering::SeqCst);
+        let mut closed = alert("al-1");
+        closed.false_positive = true;
+        world.store(closed);
+        world.pass(600).await;
+        assert_eq!(world.faults.sets.load(Ordering::SeqCst), sets, "no call after the verdict, crash after call {n}");
+        let state = world.response().await.state;
+        let expected = if sets == 0 { ResponseState::Refused } else { ResponseState::Contained };
+        assert_eq!(state, expected, "crash after call {n}");
+        *stopped.entry(state.as_str()).or_insert(0) += 1;
+    }
+    assert_eq!(stopped.len(), 2, "both before and after the call: {stopped:?}");
+}
+
+#[tokio::test]
 async fn two_workers_with_the_same_message_make_one_call() {
     for _ in 0..20 {
         let world = World::new(Mode::Automatic).await;
