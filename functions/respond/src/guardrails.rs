@@ -125,12 +125,7 @@ pub fn principal_refusals(principal: &Principal, own_roles: &OwnRoles) -> Vec<St
 fn refusals(facts: &Facts<'_>) -> Vec<String> {
     let principal = &facts.alert.principal;
     let mut reasons = principal_refusals(principal, facts.own_roles);
-    if facts.false_positive {
-        reasons.push("An analyst called the alert a false positive.".to_owned());
-    }
-    if facts.alert.superseded_by.is_some() {
-        reasons.push("Later events showed that this was no alert.".to_owned());
-    }
+    reasons.extend(alert_refusals(facts.alert, facts.false_positive));
     if principal.inferred {
         reasons.push("The record gave no ARN: an inferred principal is never acted on.".to_owned());
     }
@@ -149,6 +144,13 @@ fn refusals(facts: &Facts<'_>) -> Vec<String> {
         Ok(Some(owner)) => reasons.extend(owner_refusals(facts, owner)),
     }
     reasons
+}
+
+/// Why an alert is none to act on any more.
+pub(crate) fn alert_refusals(alert: &Alert, false_positive: bool) -> Vec<String> {
+    let judged = false_positive.then_some("An analyst called the alert a false positive.");
+    let withdrawn = alert.superseded_by.is_some().then_some("Later events showed that this was no alert.");
+    judged.into_iter().chain(withdrawn).map(str::to_owned).collect()
 }
 
 fn owner_refusals(facts: &Facts<'_>, owner: &KeyOwner) -> Vec<String> {

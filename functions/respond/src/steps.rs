@@ -176,6 +176,38 @@ impl Respond {
         }
     }
 
+    /// What must still hold before a call is tried again, of all that needs no further call: no kill switch, a mode that
+    /// acts, an alert that is one, and the right of whoever approved. `Some` when it does not.
+    async fn still_wanted(&self, stored: &mut StoredResponse) -> Result<Option<Next>, WorkError> {
+        if self.kill_switch_is_on().await? {
+            return self.ask(stored, "act", vec![STOPPED.to_owned()]).await.map(Some);
+        }
+        let mode = self.mode_of(&stored.response.playbook);
+        if mode == Mode::Observe {
+            let detail = "The mode is observe now: it was not tried again.";
+            return self.end(stored, ResponseState::Observed, "act", detail).await.map(Some);
+        }
+        let Some(found) = self.ports.alerts.read(&stored.response.account, &stored.response.alert_id).await? else {
+            let detail = "The alert is not in the store any more.";
+            return self.end(stored, ResponseState::Failed, "act", detail).await.map(Some);
+        };
+        let refused = guardrails::alert_refusals(&found.alert, found.false_positive);
+        if !refused.is_empty() {
+            let detail = refused.join(" ");
+            stored.response.reasons = refused;
+            return self.end(stored, ResponseState::Refused, "act", detail).await.map(Some);
+        }
+        let by = stored.response.decided_by.clone().unwrap_or_default();
+        if by == AUTOMATIC {
+            let asks = "The mode is approve now: every action waits for a person.".to_owned();
+            return if mode == Mode::Approve { self.ask(stored, "act", vec![asks]).await.map(Some) } else { Ok(None) };
+        }
+        match self.still_may_decide(&stored.response, &by).await? {
+            Ok(()) => Ok(None),
+            Err(reason) => self.ask(stored, "act", vec![reason]).await.map(Some),
+        }
+    }
+
     /// Whether whoever decided still may; the sentence says why not.
     pub(crate) async fn still_may_decide(
         &self,
@@ -251,8 +283,8 @@ impl Respond {
             }
             Err(e) => return self.iam_failed(stored, "act", &e).await,
         }
-        // Time has passed since it was decided: the mode, the verdict or the key's owner may be others now.
-        if let Some(next) = self.check_again(stored).await? {
+        // Time has passed since it was decided.
+        if let Some(next) = self.still_wanted(stored).await? {
             return Ok(next);
         }
         if stored.response.progress.attempts >= self.config.max_attempts {
