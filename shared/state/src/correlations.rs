@@ -161,8 +161,8 @@ impl Shelf {
 /// The item's body.
 #[derive(Serialize, Deserialize)]
 struct Body {
+    /// Deflated and in base64: what [`wire::write_entries`] gives. Another version's form has none.
     #[serde(default)]
-    /// Deflated and in base64: what [`wire::write_entries`] gives.
     hits: String,
 }
 
