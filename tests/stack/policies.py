@@ -44,13 +44,3 @@ def without(document: dict[str, Any], action: str) -> dict[str, Any]:
             kept.append({**statement, "Action": left if len(left) < len(actions) else statement["Action"]})
     less["Statement"] = kept
     return less
-
-
-def named(emulator: Emulator, role_arn: str) -> set[str]:
-    """The actions that a role's own policies name."""
-    iam, role, found = emulator.client("iam"), role_arn.rsplit("/", 1)[-1], set()
-    for name in iam.list_role_policies(RoleName=role)["PolicyNames"]:
-        for statement in iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]["Statement"]:
-            actions = statement["Action"]
-            found |= set(actions if isinstance(actions, list) else [actions])
-    return found
