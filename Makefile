@@ -107,7 +107,7 @@ test-opensearch: web ## Hold the search adapter to its suite on a real OpenSearc
 drill-stack: web $(EMULATOR) ## Run events through the deployed stack while functions are killed and AWS throttles (SEED=n)
 	$(STACK_PYTHON) tests/stack/drill.py $(if $(SEED),--seed $(SEED))
 
-latency-stack: web $(EMULATOR) ## Measure event to alert and event to contained key on the emulator
+latency-stack: functions $(EMULATOR) ## Measure event to alert and event to contained key on the emulator
 	$(STACK_PYTHON) tests/stack/latency.py
 
 # One pip call: a later one would break the emulator's pins.

@@ -80,7 +80,7 @@ def main() -> int:
     """Measures and prints p50 and p95."""
     OUT.mkdir(parents=True, exist_ok=True)
     with Emulator(name="latency") as emulator:
-        pipeline = Pipeline(emulator, Mode="automatic", HourlyCap="1000")
+        pipeline = Pipeline(emulator, release=True, Mode="automatic", HourlyCap="1000")
         one(pipeline, "warm-up")
         runs = [one(pipeline, f"person-{n}") for n in range(RUNS)]
     told = {}

@@ -25,11 +25,11 @@ DEPLOYER_POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "A
 class Pipeline:
     """A deployed stack with everything a test asks of it."""
 
-    def __init__(self, emulator: Emulator, **parameters: str) -> None:
+    def __init__(self, emulator: Emulator, release: bool = False, **parameters: str) -> None:
         OUT.mkdir(parents=True, exist_ok=True)
         self.emulator = emulator
         template = load_template(ROOT / "template.yaml")
-        self.template = upload(emulator, template, build(template))
+        self.template = upload(emulator, template, build(template, release))
         # Not the root user, whose every use is an alert.
         iam = emulator.client("iam")
         iam.create_user(UserName="deployer")
