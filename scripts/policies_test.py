@@ -177,6 +177,8 @@ class Policies(unittest.TestCase):
         self.change("template.yaml", "sentinel_alert_total", "sentinel_alerts_total")
         self.change("template.yaml", "Value: enrich", "Value: enrih")
         self.assertIn("Alarm looks at dimensions", self.told())
+        self.change("template.yaml", "[{ Name: stage, Value: enrih }]", "[{ Name: stage, Value: enrich }, { Name: level, Value: high }]")
+        self.assertIn("sentinel_alerts_total has ['stage']", self.told())
 
     def test_only_the_roles_that_contain_write_iam(self) -> None:
         self.change("template.yaml", "Action: sqs:SendMessage", "Action: [sqs:SendMessage, iam:UpdateAccessKey]")

@@ -253,7 +253,11 @@ impl Respond {
         if notice.sent_at.is_some() || notice.given_up.is_some() {
             self.ports.timer.cancel(&delivery.timer_id()).await?;
         }
-        let said = if outcome.is_ok() { "ok" } else { "failed" };
+        let said = match (&outcome, &notice.given_up) {
+            (Ok(()), _) => "ok",
+            (Err(_), None) => "failed",
+            (Err(_), Some(_)) => "given_up",
+        };
         sentinel_telemetry::metrics::notification(channel, said);
         Ok(())
     }

@@ -34,8 +34,9 @@ impl Respond {
             }
             return self.blocked(stored, "Somebody changed the key since: it is not as we left it.").await;
         }
-        if self.kill_switch_is_on().await? {
-            return self.undo_stopped(stored).await;
+        // Time has passed since it was asked for.
+        if let Some(next) = self.undo_still_wanted(stored).await? {
+            return Ok(next);
         }
         if stored.response.progress.attempts >= self.config.max_attempts {
             return self.blocked(stored, "Given up after too many attempts.").await;
@@ -44,14 +45,10 @@ impl Respond {
         self.call_undo(stored, action, &target).await
     }
 
-    /// What must hold before an undo: no kill switch, the right of whoever asked, and still the same owner.
+    /// What must hold before an undo begins: that it is wanted, and still the same owner.
     async fn check_undo(&self, stored: &mut StoredResponse) -> Result<Option<Next>, WorkError> {
-        if self.kill_switch_is_on().await? {
-            return self.undo_stopped(stored).await.map(Some);
-        }
-        let by = stored.response.undo_by.clone().unwrap_or_default();
-        if let Err(reason) = self.still_may_decide(&stored.response, &by).await? {
-            return self.back_to_contained(stored, "refused", &reason).await.map(Some);
+        if let Some(next) = self.undo_still_wanted(stored).await? {
+            return Ok(Some(next));
         }
         let response = &stored.response;
         match self.read_owner(&response.account, &response.access_key_id, &response.response_id).await? {
@@ -59,6 +56,18 @@ impl Respond {
             Ok(Some(_)) => self.blocked(stored, "The key's owner is another one now.").await.map(Some),
             Ok(None) => self.blocked(stored, "The key does not exist any more.").await.map(Some),
             Err(e) => self.iam_failed(stored, "undo", &e).await.map(Some),
+        }
+    }
+
+    /// What must hold before each call of an undo: no kill switch, and the right of whoever asked. `Some` when it does not.
+    async fn undo_still_wanted(&self, stored: &mut StoredResponse) -> Result<Option<Next>, WorkError> {
+        if self.kill_switch_is_on().await? {
+            return self.undo_stopped(stored).await.map(Some);
+        }
+        let by = stored.response.undo_by.clone().unwrap_or_default();
+        match self.still_may_decide(&stored.response, &by).await? {
+            Ok(()) => Ok(None),
+            Err(reason) => self.back_to_contained(stored, "refused", &reason).await.map(Some),
         }
     }
 

@@ -6,18 +6,19 @@ use sentinel_durable::{
     Clock, Queue,
     outbox::{self, OutboxError},
 };
-use sentinel_model::{Timestamp, time};
+use sentinel_model::time;
 use sentinel_search::SearchIndex;
 use sentinel_state::{
     Table, TableError,
-    polls::Polls,
-    sources::{Sources, StoredHeartbeat},
+    polls::{Polls, Stall},
+    sources::Sources,
 };
 use sentinel_telemetry::metrics;
 use serde::Serialize;
 
 use crate::{
     forget::{self, ForgetError},
+    notice::{self, Notice, Operators, TellError},
     silence,
 };
 
@@ -74,6 +75,9 @@ pub enum PartError {
     /// Polls could not be looked at.
     #[error("polls could not be looked at: {0}")]
     Polls(#[source] TableError),
+    /// A source or poll stopped or goes on, and operators do not know of it yet.
+    #[error(transparent)]
+    Tell(#[from] TellError),
     /// Old events are still in the search index.
     #[error("old events could not be forgotten: {0}")]
     Forget(#[from] ForgetError),
@@ -83,6 +87,7 @@ pub enum PartError {
 pub struct Watch {
     table: Arc<dyn Table>,
     queue: Arc<dyn Queue>,
+    operators: Arc<dyn Operators>,
     clock: Arc<dyn Clock>,
     settings: Settings,
     forgets: Option<(Arc<dyn SearchIndex>, u32)>,
@@ -90,8 +95,14 @@ pub struct Watch {
 
 impl Watch {
     /// The stage over these ports.
-    pub fn new(table: Arc<dyn Table>, queue: Arc<dyn Queue>, clock: Arc<dyn Clock>, settings: Settings) -> Self {
-        Self { table, queue, clock, settings, forgets: None }
+    pub fn new(
+        table: Arc<dyn Table>,
+        queue: Arc<dyn Queue>,
+        operators: Arc<dyn Operators>,
+        clock: Arc<dyn Clock>,
+        settings: Settings,
+    ) -> Self {
+        Self { table, queue, operators, clock, settings, forgets: None }
     }
 
     /// Has events forgotten that are older than `days` in this index.
@@ -112,14 +123,14 @@ impl Watch {
             }
             Err(e) => failed.push(PartError::Outbox(e)),
         }
-        match self.look_for_silence().await {
+        match self.look_for_silence(&mut failed).await {
             Ok((sources, silent)) => {
                 (round.sources, round.silent) = (sources, silent);
                 metrics::silent_sources(silent as u64);
             }
             Err(e) => failed.push(PartError::Sources(e)),
         }
-        match self.look_for_stalled_polls().await {
+        match self.look_for_stalled_polls(&mut failed).await {
             Ok(stalled) => {
                 round.stalled = stalled;
                 metrics::stalled_polls(stalled as u64);
@@ -136,64 +147,80 @@ impl Watch {
         if failed.is_empty() { Ok(round) } else { Err(WatchError(failed)) }
     }
 
-    async fn look_for_silence(&self) -> Result<(usize, usize), TableError> {
+    async fn look_for_silence(&self, failed: &mut Vec<PartError>) -> Result<(usize, usize), TableError> {
         let (sources, now) = (Sources::new(Arc::clone(&self.table)), self.clock.now());
         let all = sources.list().await?;
         let mut silent = 0;
         for stored in &all {
-            let is_silent = silence::is_silent(&stored.heartbeat, self.settings.silence_minutes, now);
+            let heartbeat = &stored.heartbeat;
+            let is_silent = silence::is_silent(heartbeat, self.settings.silence_minutes, now);
             silent += usize::from(is_silent);
-            if is_silent != stored.heartbeat.silent_since.is_some() {
-                self.tell(&sources, stored, is_silent, now).await?;
+            if is_silent == heartbeat.silent_since.is_some() {
+                continue;
+            }
+            let notice = if is_silent {
+                notice::fell_silent(heartbeat, now, silence::threshold(heartbeat, self.settings.silence_minutes))
+            } else {
+                notice::delivers_again(heartbeat)
+            };
+            if self.told(&notice, is_silent, failed).await {
+                // Whoever wrote it meanwhile had it deliver: the next round decides anew.
+                sources.mark(stored, is_silent.then_some(now)).await?;
             }
         }
         Ok((all.len(), silent))
     }
 
-    /// Remembers that a source fell silent or came back, and tells it once.
-    async fn tell(
-        &self,
-        sources: &Sources,
-        stored: &StoredHeartbeat,
-        is_silent: bool,
-        now: Timestamp,
-    ) -> Result<(), TableError> {
-        if !sources.mark(stored, is_silent.then_some(now)).await? {
-            return Ok(());
+    async fn look_for_stalled_polls(&self, failed: &mut Vec<PartError>) -> Result<usize, TableError> {
+        let (polls, now) = (Polls::new(Arc::clone(&self.table)), self.clock.now());
+        let mut count = 0;
+        for poll in &self.settings.polls {
+            let stored = polls.get(&poll.account, &poll.region).await?;
+            let cursor = stored.as_ref().map(|s| &s.cursor);
+            let goes_on = cursor.is_some_and(|c| time::seconds_between(c.last_success, now) <= STALLED_SECONDS);
+            count += usize::from(!goes_on);
+            let known = polls.stall(&poll.account, &poll.region).await?;
+            let next = match (&known, goes_on) {
+                (None, true) => continue,
+                (Some(stall), true) => {
+                    if stall.told && !self.told(&notice::polls_again(poll, stall.since), false, failed).await {
+                        continue;
+                    }
+                    None
+                }
+                (Some(stall), false) if stall.told => continue,
+                (_, false) => {
+                    let since = known.as_ref().map_or(now, |stall| stall.since);
+                    // A poll that was never made has its first minutes still before it.
+                    let due = cursor.is_some() || time::seconds_between(since, now) > STALLED_SECONDS;
+                    let told = due && self.told(&notice::stalled(poll, cursor), true, failed).await;
+                    Some(Stall { since, told })
+                }
+            };
+            if next != known {
+                polls.note_stall(&poll.account, &poll.region, next.as_ref()).await?;
+            }
         }
-        let heartbeat = &stored.heartbeat;
-        let (source, last_seen) = (&heartbeat.source, heartbeat.last_seen);
-        let (account, region, delivery) = (&source.account, &source.region, source.delivery.as_str());
-        if is_silent {
-            let quiet_minutes = time::seconds_between(last_seen, now) / 60;
-            let expected_minutes = silence::threshold(heartbeat, self.settings.silence_minutes) / 60;
-            tracing::error!(
-                account, region, delivery, %last_seen, quiet_minutes, expected_minutes,
-                "a source of logs fell silent"
-            );
-        } else {
-            tracing::warn!(account, region, delivery, %last_seen, "a source of logs delivers again");
-        }
-        Ok(())
+        Ok(count)
     }
 
-    async fn look_for_stalled_polls(&self) -> Result<usize, TableError> {
-        let (polls, now) = (Polls::new(Arc::clone(&self.table)), self.clock.now());
-        let mut stalled = 0;
-        for Poll { account, region } in &self.settings.polls {
-            let stored = polls.get(account, region).await?;
-            let last = stored.as_ref().map(|s| s.cursor.last_success);
-            if last.is_some_and(|last| time::seconds_between(last, now) <= STALLED_SECONDS) {
-                continue;
-            }
-            stalled += 1;
-            let error = stored.as_ref().and_then(|s| s.cursor.error.as_deref()).unwrap_or("none is known");
-            let last = last.map_or_else(|| "never".to_owned(), |t| t.to_string());
-            tracing::error!(account, region, last_success = last, error, "a poll of the CloudTrail API has stalled");
+    /// Tells operators, and the log with them.
+    async fn told(&self, notice: &Notice, bad: bool, failed: &mut Vec<PartError>) -> bool {
+        let Notice { title, text } = notice;
+        if bad {
+            tracing::error!(%text, "{title}");
+        } else {
+            tracing::warn!(%text, "{title}");
         }
-        Ok(stalled)
+        match self.operators.tell(notice).await {
+            Ok(()) => true,
+            Err(e) => {
+                failed.push(PartError::Tell(e));
+                false
+            }
+        }
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

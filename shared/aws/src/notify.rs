@@ -1,14 +1,16 @@
 //! Notices to an SNS topic, from where they go to mail, chat, queues and functions.
 //!
 //! In: respond's notices. Out: one message each, with a subject, text that people read and the whole notice as
-//! JSON after it, and attributes (`kind`, and `level` where there is one) that subscriptions filter by.
+//! JSON after it, and attributes (`kind`, and `level` where there is one) that subscriptions filter by. The watch tells
+//! operators the same way, in text alone.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_config::SdkConfig;
-use aws_sdk_sns::{Client, types::MessageAttributeValue};
+use aws_sdk_sns::{Client, operation::publish::builders::PublishFluentBuilder, types::MessageAttributeValue};
 use sentinel_respond::notify::{NoticeKind, Notification, Notifier, NotifyError};
+use sentinel_watch::{Notice, Operators, TellError};
 
 use crate::{late::Late, sdk::CallError};
 
@@ -66,11 +68,24 @@ impl Notifier for SnsNotifier {
         if self.is_fifo() {
             request = request.message_group_id(&notification.account).message_deduplication_id(&notification.id);
         }
-        match tokio::time::timeout(TIMEOUT, request.send()).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(e)) => Err(NotifyError(CallError::new(PUBLISH, &e).to_string())),
-            Err(_) => Err(NotifyError(format!("{PUBLISH}: no answer within {} seconds", TIMEOUT.as_secs()))),
-        }
+        publish(request).await.map_err(NotifyError)
+    }
+}
+
+#[async_trait]
+impl Operators for SnsNotifier {
+    async fn tell(&self, notice: &Notice) -> Result<(), TellError> {
+        let request = self.client.publish().topic_arn(&self.topic_arn);
+        publish(request.subject(subject(&notice.title)).message(cut(&notice.text, MESSAGE))).await.map_err(TellError)
+    }
+}
+
+/// Sends what was made, in time; else why not.
+async fn publish(request: PublishFluentBuilder) -> Result<(), String> {
+    match tokio::time::timeout(TIMEOUT, request.send()).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(e)) => Err(CallError::new(PUBLISH, &e).to_string()),
+        Err(_) => Err(format!("{PUBLISH}: no answer within {} seconds", TIMEOUT.as_secs())),
     }
 }
 

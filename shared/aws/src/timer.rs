@@ -228,9 +228,13 @@ impl Timer for ScheduledTimer {
     }
 
     async fn cancel(&self, id: &str) -> Result<(), TimerError> {
-        let Some(item) = self.item(id).await? else { return Ok(()) };
-        self.unschedule(&item).await.map_err(store)?;
-        self.table.write(vec![Write::Delete(key(id), Condition::None)]).await.map_err(store)
+        let Some(item) = self.table.get(&key(id)).await.map_err(store)? else { return Ok(()) };
+        self.unschedule(&item.decode().map_err(store)?).await.map_err(store)?;
+        match self.table.write(vec![Write::Delete(key(id), Condition::Version(item.version))]).await {
+            // Set again meanwhile: that setting was not meant, and deleting its item would have it never fire.
+            Err(e) if e.is_condition() => Ok(()),
+            done => done.map_err(store),
+        }
     }
 
     /// Nothing: SQS and the scheduler fire by themselves.

@@ -4,20 +4,20 @@
 //!
 //! Names are those of `/metrics`. Every metric has the dimension `stage`: the one it is counted under, or the
 //! function's own. Counters tell what was added since the last flush and are left out when that is nothing;
-//! gauges are told when they change and once a minute, so that an alarm always has data and not every
-//! invocation pays for a line.
+//! gauges are told when they were set: at once where that changed them, else once a minute, so that not every invocation
+//! pays for a line. One that nobody sets any more is not told again: an alarm on it must see that data is missing.
 
 use std::{
     collections::BTreeMap,
     io::{self, Write},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use metrics::{Counter, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use serde_json::{Map, Value, json};
 
 /// The namespace of all metrics.
@@ -50,8 +50,8 @@ struct Kept {
 
 enum Metric {
     Counter(Arc<AtomicU64>),
-    /// Its bits, and what was told last and when.
-    Gauge(Arc<AtomicU64>, Option<(u64, u64)>),
+    /// Its value, and what was told last (as bits) and when.
+    Gauge(Arc<Level>, Option<(u64, u64)>),
     Histogram(Arc<Samples>),
 }
 
@@ -202,10 +202,10 @@ impl Metric {
     fn take(&mut self, now: u64) -> Option<Value> {
         match self {
             Self::Counter(value) => Some(value.swap(0, Ordering::Relaxed)).filter(|v| *v != 0).map(Value::from),
-            Self::Gauge(value, told) => {
-                let bits = value.load(Ordering::Relaxed);
+            Self::Gauge(level, told) => {
+                let bits = level.bits.load(Ordering::Acquire);
                 let known = |(before, at): (u64, u64)| before == bits && now.saturating_sub(at) < GAUGE_MILLISECONDS;
-                if told.is_some_and(known) {
+                if told.is_some_and(known) || !level.set.swap(false, Ordering::AcqRel) {
                     return None;
                 }
                 *told = Some((bits, now));
@@ -213,6 +213,30 @@ impl Metric {
             }
             Self::Histogram(samples) => Some(samples.take()).filter(|v| !v.is_empty()).map(Value::from),
         }
+    }
+}
+
+/// The value of a gauge, and whether it was set since it was told.
+#[derive(Default)]
+struct Level {
+    bits: AtomicU64,
+    set: AtomicBool,
+}
+
+impl GaugeFn for Level {
+    fn increment(&self, value: f64) {
+        GaugeFn::increment(&self.bits, value);
+        self.set.store(true, Ordering::Release);
+    }
+
+    fn decrement(&self, value: f64) {
+        GaugeFn::decrement(&self.bits, value);
+        self.set.store(true, Ordering::Release);
+    }
+
+    fn set(&self, value: f64) {
+        GaugeFn::set(&self.bits, value);
+        self.set.store(true, Ordering::Release);
     }
 }
 
@@ -309,15 +333,20 @@ mod tests {
     }
 
     #[test]
-    fn gauges_are_told_when_they_change_and_once_a_minute_even_when_zero() {
+    fn gauges_are_told_when_they_change_and_once_a_minute_even_when_zero_while_they_are_set() {
         let (emf, lines) = counted(|| metrics::gauge!("alarm").set(0.0));
         assert_eq!(lines[0]["alarm"], 0.0);
         let minute = |n: u64| 1_700_000_000_000 + n * GAUGE_MILLISECONDS;
+        let set = |value: f64| metrics::with_local_recorder(&emf, || metrics::gauge!("alarm").set(value));
+        set(0.0);
         assert!(emf.lines(minute(1) - 1).is_empty());
         assert_eq!(emf.lines(minute(1))[0]["alarm"], 0.0);
-        metrics::with_local_recorder(&emf, || metrics::gauge!("alarm").set(1.0));
+        set(1.0);
         assert_eq!(emf.lines(minute(1) + 1)[0]["alarm"], 1.0);
         assert!(emf.lines(minute(1) + 2).is_empty());
+        assert!(emf.lines(minute(9)).is_empty(), "nobody set it: an alarm has to see that");
+        set(1.0);
+        assert_eq!(emf.lines(minute(9) + 1)[0]["alarm"], 1.0);
     }
 
     #[test]

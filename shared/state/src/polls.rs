@@ -2,7 +2,8 @@
 //!
 //! The poller writes it after every slice of time that it handed on; whoever watches for a poll that stalled
 //! reads it. The item also remembers which events of the last minutes were handed on, so that reading them
-//! again for late arrivals hands on only those.
+//! again for late arrivals hands on only those. Beside it lies, while a poll is stalled, since when and whether operators
+//! were told, which the poller never touches.
 
 use std::sync::Arc;
 
@@ -54,6 +55,15 @@ pub struct StoredPoll {
     pub version: u64,
 }
 
+/// A poll that is stalled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stall {
+    /// Since when that is known.
+    pub since: Timestamp,
+    /// Whether operators know it.
+    pub told: bool,
+}
+
 /// The store of cursors.
 #[derive(Clone)]
 pub struct Polls {
@@ -62,6 +72,10 @@ pub struct Polls {
 
 fn key(account: &str, region: &str) -> Key {
     Key::new(format!("POLL#{account}#{region}"), "CURSOR")
+}
+
+fn stall_key(account: &str, region: &str) -> Key {
+    Key { sk: "STALL".into(), ..key(account, region) }
 }
 
 impl Polls {
@@ -87,5 +101,20 @@ impl Polls {
         let put = Put::new(key(&cursor.account, &cursor.region), cursor)?.when(condition);
         self.table.write(vec![Write::Put(put)]).await?;
         Ok(version.map_or(1, |before| before + 1))
+    }
+
+    /// What is known of a poll that is stalled; `None` while it goes on.
+    pub async fn stall(&self, account: &str, region: &str) -> Result<Option<Stall>, TableError> {
+        self.table.get(&stall_key(account, region)).await?.map(|item| item.decode()).transpose()
+    }
+
+    /// Remembers that a poll is stalled, or forgets it.
+    pub async fn note_stall(&self, account: &str, region: &str, stall: Option<&Stall>) -> Result<(), TableError> {
+        let key = stall_key(account, region);
+        let write = match stall {
+            Some(stall) => Write::Put(Put::new(key, stall)?),
+            None => Write::Delete(key, Condition::None),
+        };
+        self.table.write(vec![write]).await
     }
 }

@@ -121,3 +121,19 @@ async fn an_undo_whose_asker_lost_the_right_is_not_carried_out() {
     assert_eq!(world.response().await.state, ResponseState::Contained);
     assert_eq!(world.status(KEY).await, KeyStatus::Inactive);
 }
+
+#[tokio::test]
+async fn an_undo_is_not_tried_again_when_its_asker_lost_the_right_meanwhile() {
+    let world = World::contained().await;
+    let id = world.response().await.response_id;
+    world.faults.throttle_sets.store(true, Ordering::SeqCst);
+    world.respond.undo(&id, &world.person("ada"), None).await.unwrap();
+    world.pass(30).await;
+    let tried = world.response().await;
+    assert!(tried.state == ResponseState::Undoing && tried.progress.attempts > 0, "{tried:?}");
+    world.people.0.lock().unwrap().remove("ada");
+    world.faults.throttle_sets.store(false, Ordering::SeqCst);
+    world.pass(900).await;
+    assert_eq!(world.response().await.state, ResponseState::Contained);
+    assert_eq!(world.status(KEY).await, KeyStatus::Inactive);
+}

@@ -47,6 +47,8 @@ pub(super) struct Faults {
     /// Throttle every so many-th IAM call; 0: none.
     pub(super) throttle_every: AtomicUsize,
     pub(super) sets: AtomicUsize,
+    /// Throttle the calls that change a key; reads go on.
+    pub(super) throttle_sets: AtomicBool,
     /// Calls of IAM.
     pub(super) iam: AtomicUsize,
 }
@@ -179,6 +181,9 @@ impl Iam for Faulty<SimulatedIam> {
     }
     async fn set_key_status(&self, account: &str, user: &str, key: &str, to: KeyStatus) -> Result<(), IamError> {
         let dies = self.enter_iam()?;
+        if self.faults.throttle_sets.load(Ordering::SeqCst) {
+            return Err(IamError::Throttled);
+        }
         self.faults.sets.fetch_add(1, Ordering::SeqCst);
         lost(dies, self.inner.set_key_status(account, user, key, to).await)
     }

@@ -16,6 +16,8 @@ pub(crate) struct Config {
     pub(crate) deployed: Deployed,
     pub(crate) settings: Settings,
     pub(crate) search_days: u32,
+    /// The topic by which operators are told.
+    pub(crate) topic: String,
 }
 
 impl Config {
@@ -33,7 +35,8 @@ impl Config {
             e.mistake("SENTINEL_SEARCH_DAYS is 0: nothing could be searched");
         }
         let deployed = Deployed::read(e, &Stage::ALL);
-        Self { deployed, settings: Settings { silence_minutes, polls }, search_days }
+        let topic = e.arn("SENTINEL_ALARM_TOPIC");
+        Self { deployed, settings: Settings { silence_minutes, polls }, search_days, topic }
     }
 }
 
@@ -43,7 +46,8 @@ mod tests {
 
     use super::*;
 
-    const SHARED: [(&str, &str); 5] = [
+    const SHARED: [(&str, &str); 6] = [
+        ("SENTINEL_ALARM_TOPIC", "arn:aws:sns:us-east-1:123456789012:alarms"),
         ("SENTINEL_TABLE", "sentinel"),
         ("SENTINEL_DATA_BUCKET", "data"),
         ("SENTINEL_DETECT_QUEUE_URL", "https://sqs.example.com/1/detect"),

@@ -7,6 +7,7 @@ use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Result;
 use config::Config;
+use sentinel_aws::notify::SnsNotifier;
 use sentinel_lambda::{exit, serve_events, start};
 use sentinel_watch::Watch;
 
@@ -18,9 +19,10 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<()> {
     let start = start("watch").await?;
-    let Config { deployed, settings, search_days } = start.env.read(Config::read)?;
+    let Config { deployed, settings, search_days, topic } = start.env.read(Config::read)?;
     let (table, queue) = (deployed.table(&start), Arc::new(deployed.queue(&start, None)));
-    let mut watch = Watch::new(Arc::clone(&table), queue, start.clock.clone(), settings);
+    let operators = Arc::new(SnsNotifier::new(&start.sdk, topic));
+    let mut watch = Watch::new(Arc::clone(&table), queue, operators, start.clock.clone(), settings);
     if deployed.search_endpoint.is_some() {
         watch = watch.forgetting(deployed.search(&start, &table)?, search_days);
     }

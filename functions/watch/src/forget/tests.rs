@@ -11,7 +11,7 @@ use sentinel_embedded::Database;
 use sentinel_search::{Document, SearchPage, SearchQuery};
 
 use super::*;
-use crate::{Settings, Watch};
+use crate::{Settings, Watch, round::tests::Told};
 
 /// An index that counts how often it was asked to forget, and fails when told to.
 struct Counted {
@@ -70,7 +70,7 @@ impl Bench {
     /// Another warm instance each time: what it knows lies in the table.
     fn watch(&self) -> Watch {
         let settings = Settings { silence_minutes: 60, polls: Vec::new() };
-        Watch::new(self.database.table(), self.database.queue(), self.clock.clone(), settings)
+        Watch::new(self.database.table(), self.database.queue(), Arc::<Told>::default(), self.clock.clone(), settings)
     }
 
     async fn round(&self) -> u64 {

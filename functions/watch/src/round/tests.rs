@@ -1,8 +1,14 @@
 //! Rounds over a real one-machine store, through weeks of its clock.
 
+use std::sync::{
+    Mutex,
+    atomic::{AtomicBool, Ordering},
+};
+
 use async_trait::async_trait;
 use sentinel_durable::{ManualClock, Message, Outgoing, QueueDepth, QueueError, Stage};
 use sentinel_embedded::Database;
+use sentinel_model::Timestamp;
 use sentinel_state::{
     Key, Put, Write,
     polls::PollCursor,
@@ -16,14 +22,40 @@ struct Bench {
     clock: Arc<ManualClock>,
     table: Arc<dyn Table>,
     queue: Arc<dyn Queue>,
+    operators: Arc<Told>,
     sources: Sources,
+}
+
+/// Operators who remember what they were told, while they can be reached.
+#[derive(Default)]
+pub(crate) struct Told {
+    titles: Mutex<Vec<String>>,
+    away: AtomicBool,
+}
+
+#[async_trait]
+impl Operators for Told {
+    async fn tell(&self, notice: &Notice) -> Result<(), TellError> {
+        if self.away.load(Ordering::Relaxed) {
+            return Err(TellError("away".into()));
+        }
+        self.titles.lock().unwrap().push(notice.title.clone());
+        Ok(())
+    }
+}
+
+impl Told {
+    /// What was told since the last look.
+    fn since(&self) -> Vec<String> {
+        std::mem::take(&mut *self.titles.lock().unwrap())
+    }
 }
 
 fn bench() -> Bench {
     let clock = Arc::new(ManualClock::new("2024-05-06T08:00:00Z".parse().unwrap()));
     let database = Database::in_memory(clock.clone()).unwrap();
     let (table, queue) = (database.table(), database.queue());
-    Bench { clock, sources: Sources::new(table.clone()), table, queue }
+    Bench { clock, sources: Sources::new(table.clone()), table, queue, operators: Arc::default() }
 }
 
 fn source(region: &str) -> Source {
@@ -33,7 +65,7 @@ fn source(region: &str) -> Source {
 impl Bench {
     fn watch(&self, polls: Vec<Poll>) -> Watch {
         let settings = Settings { silence_minutes: 60, polls };
-        Watch::new(self.table.clone(), self.queue.clone(), self.clock.clone(), settings)
+        Watch::new(self.table.clone(), self.queue.clone(), self.operators.clone(), self.clock.clone(), settings)
     }
 
     async fn round(&self) -> Round {
@@ -85,6 +117,75 @@ async fn each_source_is_judged_by_its_own_pauses_and_new_ones_not_at_all() {
     b.clock.advance(2 * 3_600);
     assert_eq!(b.round().await, Round { sources: 3, silent: 1, ..Round::default() });
     assert_eq!(b.silent_since().await, [false, false, true], "by Region: ap-south-1, eu-west-1, us-east-1");
+}
+
+#[tokio::test]
+async fn each_source_is_told_once_also_while_another_is_silent() {
+    let b = bench();
+    let (west, east) = (source("eu-west-1"), source("us-east-1"));
+    for _ in 0..20 {
+        b.sources.beat(&west, b.clock.now()).await.unwrap();
+        b.sources.beat(&east, b.clock.now()).await.unwrap();
+        b.clock.advance(600);
+    }
+    let none: [String; 0] = [];
+    b.round().await;
+    assert_eq!(b.operators.since(), none);
+    for _ in 0..12 {
+        b.sources.beat(&east, b.clock.now()).await.unwrap();
+        b.clock.advance(600);
+    }
+    b.operators.away.store(true, Ordering::Relaxed);
+    let failed = b.watch(Vec::new()).round().await.unwrap_err();
+    assert_eq!(failed.to_string(), "operators could not be told: away");
+    b.operators.away.store(false, Ordering::Relaxed);
+    b.round().await;
+    b.round().await;
+    assert_eq!(b.operators.since(), ["Logs of 111122223333 in eu-west-1 stopped"]);
+    b.clock.advance(2 * 3_600);
+    assert_eq!(b.round().await.silent, 2);
+    assert_eq!(b.operators.since(), ["Logs of 111122223333 in us-east-1 stopped"], "though one was silent before");
+    b.sources.beat(&west, b.clock.now()).await.unwrap();
+    b.round().await;
+    b.round().await;
+    assert_eq!(b.operators.since(), ["Logs of 111122223333 in eu-west-1 come again"]);
+}
+
+#[tokio::test]
+async fn each_stalled_poll_is_told_once_and_again_when_it_goes_on() {
+    let b = bench();
+    let poll = |region: &str| Poll { account: "111122223333".into(), region: region.into() };
+    let watch = b.watch(vec![poll("eu-west-1"), poll("us-east-1")]);
+    let none: [String; 0] = [];
+    watch.round().await.unwrap();
+    assert_eq!(b.operators.since(), none, "they may just have been configured");
+    let polls = Polls::new(b.table.clone());
+    let first = polls.put(&cursor("eu-west-1", b.clock.now()), None).await.unwrap();
+    b.clock.advance(STALLED_SECONDS + 1);
+    for _ in 0..2 {
+        assert_eq!(watch.round().await.unwrap().stalled, 2);
+    }
+    let stalled = ["The poll of 111122223333 in eu-west-1 stalled", "The poll of 111122223333 in us-east-1 stalled"];
+    assert_eq!(b.operators.since(), stalled);
+    polls.put(&cursor("eu-west-1", b.clock.now()), Some(first)).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(watch.round().await.unwrap().stalled, 1);
+    }
+    assert_eq!(b.operators.since(), ["The poll of 111122223333 in eu-west-1 goes on"]);
+}
+
+fn cursor(region: &str, now: Timestamp) -> PollCursor {
+    PollCursor {
+        account: "111122223333".into(),
+        region: region.into(),
+        through: now,
+        settled: now,
+        slice_seconds: 60,
+        last_success: now,
+        error: None,
+        seen: Vec::new(),
+        complete: false,
+    }
 }
 
 #[tokio::test]
@@ -147,19 +248,7 @@ async fn a_poll_stalls_a_quarter_of_an_hour_after_its_last_success() {
     let poll = |region: &str| Poll { account: "111122223333".into(), region: region.into() };
     let watch = b.watch(vec![poll("eu-west-1"), poll("us-east-1")]);
     assert_eq!(watch.round().await.unwrap().stalled, 2, "a poll that never succeeded has stalled");
-    let now = b.clock.now();
-    let cursor = PollCursor {
-        account: "111122223333".into(),
-        region: "eu-west-1".into(),
-        through: now,
-        settled: now,
-        slice_seconds: 60,
-        last_success: now,
-        error: None,
-        seen: Vec::new(),
-        complete: false,
-    };
-    Polls::new(b.table.clone()).put(&cursor, None).await.unwrap();
+    Polls::new(b.table.clone()).put(&cursor("eu-west-1", b.clock.now()), None).await.unwrap();
     b.clock.advance(STALLED_SECONDS);
     assert_eq!(watch.round().await.unwrap().stalled, 1);
     b.clock.advance(1);

@@ -13,6 +13,9 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 
 /// Typical bodies with what differs taken out, the commonest last.
 const DICTIONARIES: [(u32, &[u8]); 1] = [(0x57ca_8137, include_bytes!("dictionary-1.txt"))];
+/// Which of them is written with. A new one is first only read for a release: while an upgrade is under way, and after
+/// going back to the version before, functions read what newer ones wrote.
+const WRITE_WITH: usize = 0;
 
 /// Compressors that nobody uses now. One takes 300 KB of memory, whose pages a new one would all touch again: for an item
 /// of a few KB that is most of the work.
@@ -20,7 +23,7 @@ static SPARE: Mutex<Vec<Compress>> = Mutex::new(Vec::new());
 /// Compressors kept: more writers at once make their own.
 const SPARES: usize = 4;
 
-/// A body compressed with the newest dictionary.
+/// A body compressed with the dictionary that is written with.
 pub(super) fn pack(body: &[u8]) -> io::Result<Vec<u8>> {
     let spares = || SPARE.lock().unwrap_or_else(PoisonError::into_inner);
     let spare = spares().pop();
@@ -35,8 +38,8 @@ pub(super) fn pack(body: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 fn pack_with(compress: &mut Compress, body: &[u8]) -> io::Result<Vec<u8>> {
-    let [.., (_, newest)] = DICTIONARIES;
-    compress.set_dictionary(newest)?;
+    let (_, dictionary) = DICTIONARIES[WRITE_WITH];
+    compress.set_dictionary(dictionary)?;
     let mut packed = Vec::with_capacity(body.len() / 2 + 64);
     loop {
         let rest = body.get(usize::try_from(compress.total_in()).unwrap_or(usize::MAX)..).unwrap_or_default();

@@ -28,7 +28,8 @@
 //! A partition takes 1,000 write units a second (Developer Guide, "Partition key design").
 //!
 //! - Items of the stages spread by themselves: each alert, incident, response, link, lineage step and baseline is
-//!   a partition of its own, and no event costs a write.
+//!   a partition of its own, and no event costs a write. What correlations remember is an item for each principal and
+//!   window, with those hits of all rules in it that share the two; what does not fit lies in items of its own.
 //! - The listings (`ALERTS`, `INCIDENTS`, `RESPONSES`, `USERS`, `TOKENS`) are single partitions of an index. The
 //!   indexes hold keys only, so a write that leaves an item in its place costs the index nothing: an alert is
 //!   written there once in its life, an incident when its last time moves. That bounds *new* alerts at 1,000 a

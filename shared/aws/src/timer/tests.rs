@@ -161,6 +161,40 @@ async fn cancelled_the_schedule_goes() {
     assert!(fixture.asked().is_empty(), "there is nothing to cancel any more");
 }
 
+/// A table in which the timer is set again between the look at it and its deletion.
+struct SetMeanwhile {
+    table: Arc<dyn Table>,
+    item: TimerItem,
+}
+
+#[async_trait]
+impl Table for SetMeanwhile {
+    async fn get(&self, key: &Key) -> Result<Option<sentinel_state::Item>, TableError> {
+        self.table.get(key).await
+    }
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<sentinel_state::Item>, TableError> {
+        self.table.get_many(keys).await
+    }
+    async fn query(&self, query: sentinel_state::Query) -> Result<sentinel_state::Page, TableError> {
+        self.table.query(query).await
+    }
+    async fn write(&self, writes: Vec<Write>) -> Result<(), TableError> {
+        self.table.write(vec![Write::Put(Put::new(key("a"), &self.item)?)]).await?;
+        self.table.write(writes).await
+    }
+}
+
+#[tokio::test]
+async fn what_is_set_again_while_it_is_cancelled_stays_set() {
+    let mut fixture = Fixture::new();
+    fixture.timer().set("a", in_seconds(60), STAGE, "a").await.unwrap();
+    let item = TimerItem { token: "another".into(), due: in_seconds(90), stage: STAGE, scheduled: false };
+    let before = Arc::clone(&fixture.table);
+    fixture.table = Arc::new(SetMeanwhile { table: Arc::clone(&before), item });
+    fixture.timer().cancel("a").await.unwrap();
+    assert_eq!(before.get(&key("a")).await.unwrap().unwrap().body["token"], "another");
+}
+
 #[tokio::test]
 async fn a_schedule_that_fired_already_is_cancelled_all_the_same() {
     let fixture = Fixture::new();
