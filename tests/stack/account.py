@@ -20,6 +20,8 @@ from emulator import ACCOUNT, REGION, Emulator
 
 ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess"
 MAY = ["iam:CreateAccessKey", "iam:AttachUserPolicy", "iam:GetUser", "cloudtrail:StopLogging", "cloudtrail:DeleteTrail"]
+# As which the emulator starts. Any twelve digits are the root user of that account.
+ROOT_USER = ("test", "test")
 REFUSED = ("InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId")
 
 
@@ -32,6 +34,11 @@ class Intruder:
     unique_id: str
     keys: list[tuple[str, str]]
     victim: str
+    root: tuple[str, str] = ROOT_USER
+
+    @property
+    def account(self) -> str:
+        return self.arn.split(":")[4]
 
     @property
     def used(self) -> str:
@@ -42,9 +49,9 @@ class Intruder:
         return self.keys[1][0]
 
 
-def make_intruder(emulator: Emulator, name: str) -> Intruder:
-    """A user with two keys and a policy, another user as its victim, and a trail to stop."""
-    iam = emulator.client("iam")
+def make_intruder(emulator: Emulator, name: str, root: tuple[str, str] = ROOT_USER) -> Intruder:
+    """A user with two keys and a policy, another user as its victim, and a trail to stop; in the account of `root`."""
+    iam = emulator.client("iam", root)
     user = iam.create_user(UserName=name)["User"]
     keys = []
     for _ in range(2):
@@ -55,9 +62,9 @@ def make_intruder(emulator: Emulator, name: str) -> Intruder:
     victim = f"{name}-victim"
     iam.create_user(UserName=victim)
     bucket = f"{name}-trail-bucket"
-    emulator.client("s3").create_bucket(Bucket=bucket)
-    emulator.client("cloudtrail").create_trail(Name=f"{name}-trail", S3BucketName=bucket)
-    return Intruder(name, user["Arn"], user["UserId"], keys, victim)
+    emulator.client("s3", root).create_bucket(Bucket=bucket)
+    emulator.client("cloudtrail", root).create_trail(Name=f"{name}-trail", S3BucketName=bucket)
+    return Intruder(name, user["Arn"], user["UserId"], keys, victim, root)
 
 
 def attack(emulator: Emulator, intruder: Intruder) -> None:
@@ -80,9 +87,9 @@ def works(emulator: Emulator, intruder: Intruder, key: tuple[str, str]) -> bool:
     return True
 
 
-def key_states(emulator: Emulator, user: str) -> dict[str, str]:
+def key_states(emulator: Emulator, user: str, root: tuple[str, str] = ROOT_USER) -> dict[str, str]:
     """Status of each key of a user."""
-    found = emulator.client("iam").list_access_keys(UserName=user)["AccessKeyMetadata"]
+    found = emulator.client("iam", root).list_access_keys(UserName=user)["AccessKeyMetadata"]
     return {key["AccessKeyId"]: key["Status"] for key in found}
 
 
@@ -112,7 +119,7 @@ def record(intruder: Intruder, event_name: str, source: str, parameters: dict[st
     return {
         "eventVersion": "1.11",
         "userIdentity": {
-            "type": "IAMUser", "principalId": intruder.unique_id, "arn": intruder.arn, "accountId": ACCOUNT,
+            "type": "IAMUser", "principalId": intruder.unique_id, "arn": intruder.arn, "accountId": intruder.account,
             "accessKeyId": intruder.used, "userName": intruder.name,
         },
         "eventTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at or time.time())),
@@ -128,14 +135,14 @@ def record(intruder: Intruder, event_name: str, source: str, parameters: dict[st
         "readOnly": False,
         "eventType": "AwsApiCall",
         "managementEvent": True,
-        "recipientAccountId": ACCOUNT,
+        "recipientAccountId": intruder.account,
         "eventCategory": "Management",
     }
 
 
 def attack_records(intruder: Intruder, chance: random.Random, at: float | None = None) -> list[dict[str, Any]]:
     """The attack's records, for an attack that is only told by a trail file."""
-    trail = {"name": f"arn:aws:cloudtrail:{REGION}:{ACCOUNT}:trail/main"}
+    trail = {"name": f"arn:aws:cloudtrail:{REGION}:{intruder.account}:trail/main"}
     return [
         record(intruder, "AttachUserPolicy", "iam", {"userName": intruder.victim, "policyArn": ADMINISTRATOR}, chance, at),
         record(intruder, "StopLogging", "cloudtrail", trail, chance, at),
@@ -147,5 +154,6 @@ def trail_file(records: list[dict[str, Any]], tag: str) -> tuple[str, bytes]:
     """Key and content of a trail file, as CloudTrail names and writes it."""
     now = time.gmtime()
     day, stamp = time.strftime("%Y/%m/%d", now), time.strftime("%Y%m%dT%H%MZ", now)
-    key = f"AWSLogs/{ACCOUNT}/CloudTrail/{REGION}/{day}/{ACCOUNT}_CloudTrail_{REGION}_{stamp}_{tag}.json.gz"
+    account = records[0]["recipientAccountId"] if records else ACCOUNT
+    key = f"AWSLogs/{account}/CloudTrail/{REGION}/{day}/{account}_CloudTrail_{REGION}_{stamp}_{tag}.json.gz"
     return key, gzip.compress(json.dumps({"Records": records}).encode(), mtime=0)

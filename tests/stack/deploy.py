@@ -146,7 +146,7 @@ def deploy(emulator: Emulator, template: dict[str, Any], parameters: dict[str, s
     """Creates the stack, or updates it with other parameters, and waits for the end."""
     formation = emulator.client("cloudformation", key)
     body = json.dumps(template)
-    (OUT / "packaged.json").write_text(json.dumps(template, indent=1))
+    (OUT / f"{name}.json").write_text(json.dumps(template, indent=1))
     emulator.client("s3").put_object(Bucket=ARTIFACTS, Key="template.json", Body=body.encode())
     arguments: dict[str, Any] = {
         "StackName": name,

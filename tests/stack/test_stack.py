@@ -17,13 +17,16 @@ from typing import Any
 import checks
 from account import Intruder, attack, attack_records, key_states, make_intruder, record, snapshot, works
 from checks import check, passed, same, step, wait
+from deploy import deploy, load_template
 from emulator import REGION, Emulator
-from paths import OUT
+from paths import OUT, ROOT
 from pipeline import FUNCTIONS, QUEUES, Pipeline, envelope, notice_by_event_bridge, notice_by_topic, shuffled
 from policies import Withheld
 
 SEED = 20_261_122
 POISON = "this is no message of ours"
+# Another account that the stack answers for, and its root user.
+MEMBER, EXTERNAL_ID = ("444455556666", "test"), "known-to-both"
 
 
 def main() -> None:
@@ -33,7 +36,8 @@ def main() -> None:
         try:
             step("deploying template.yaml")
             # More people attack here in an hour than are contained without asking.
-            pipeline = Pipeline(emulator, Mode="observe", HourlyCap="1000")
+            member = {"MemberRoleName": "CloudSentinelRespond", "MemberExternalId": EXTERNAL_ID, "MemberAccounts": MEMBER[0]}
+            pipeline = Pipeline(emulator, Mode="observe", HourlyCap="1000", ForwardedEvents="accounts", **member)
             passed("the template is deployed as it is")
             emulator.trail("switch", {"on": True})
             the_api_asks_for_a_token(pipeline)
@@ -43,6 +47,7 @@ def main() -> None:
             strangers = poison_is_set_aside_alone(pipeline)
             contained = automatic_takes_exactly_the_used_key(pipeline)
             undo_gives_the_key_back(pipeline, contained[0])
+            a_member_account_is_answered_for(pipeline)
             posted = posted_logs_only_ask(pipeline)
             told = other_notices_tell_of_files(pipeline)
             polled = the_event_history_is_polled(pipeline)
@@ -155,6 +160,24 @@ def undo_gives_the_key_back(pipeline: Pipeline, who: Intruder) -> None:
     pipeline.response_in(who.used, "undone")
     same(key_states(pipeline.emulator, who.name), {who.used: "Active", who.other: "Active"}, "the key is Active again")
     check(works(pipeline.emulator, who, who.keys[0]), "and works again")
+
+
+def a_member_account_is_answered_for(pipeline: Pipeline) -> None:
+    """With the member account's template deployed there, a key of that account is contained in it, and only it."""
+    step("an attack in a member account")
+    emulator, outputs = pipeline.emulator, pipeline.stack.outputs
+    stranger, who = (make_intruder(emulator, name, MEMBER) for name in ("niaj", "heidi"))
+    pipeline.put_file(attack_records(stranger, random.Random(SEED + 20)), stranger.name)
+    response = pipeline.response_in(stranger.used, "failed")
+    check(not response["verification"], "without its template there nothing can be done, and that is said", response["steps"][-1])
+    parameters = {"RespondRoleArn": outputs["RespondRoleArn"], "ExternalId": EXTERNAL_ID, "BusArn": outputs["ForwardedBusArn"]}
+    deploy(emulator, load_template(ROOT / "infra" / "member-account.yaml"), parameters, "cloudsentinel-member", MEMBER)
+    pipeline.put_file(attack_records(who, random.Random(SEED + 21)), who.name)
+    response = pipeline.response_in(who.used, "contained")
+    check(response["account"] == who.account and bool(response["verification"]), "contained there, and read back", response)
+    same(key_states(emulator, who.name, MEMBER), {who.used: "Inactive", who.other: "Active"}, "exactly the used key is Inactive")
+    check(not works(emulator, who, who.keys[0]) and works(emulator, who, who.keys[1]), "and only it is refused")
+    same(key_states(emulator, stranger.name, MEMBER), dict.fromkeys((stranger.used, stranger.other), "Active"), "nobody else's is touched")
 
 
 def posted_logs_only_ask(pipeline: Pipeline) -> Intruder:
