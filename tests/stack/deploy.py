@@ -138,6 +138,11 @@ def upload(emulator: Emulator, template: dict[str, Any], binaries: dict[str, Pat
         properties["CodeUri"] = {"Bucket": ARTIFACTS, "Key": made[binary_of(resource)].name}
         # The emulator runs a function on this machine whatever architecture it names.
         packaged["Resources"][logical].pop("Metadata", None)
+        for event in properties.get("Events", {}).values():
+            scaling = event["Properties"].get("ScalingConfig", {})
+            if isinstance(scaling.get("MaximumConcurrency"), dict):
+                # The emulator takes the value of a parameter for text, which it cannot compare with a number.
+                scaling["MaximumConcurrency"] = template["Parameters"][scaling["MaximumConcurrency"]["Ref"]]["Default"]
     return packaged
 
 
