@@ -10,6 +10,11 @@ use sentinel_state::{polls::PollCursor, sources::Heartbeat};
 
 use crate::Poll;
 
+/// Most notices that are told one by one in a round; more are told as one.
+pub const ONE_BY_ONE: usize = 5;
+/// Most of them that such a one names.
+const NAMED: usize = 50;
+
 /// One thing that operators should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
@@ -67,7 +72,8 @@ pub(crate) fn delivers_again(heartbeat: &Heartbeat) -> Notice {
 
 /// A poll that stalled, or never succeeded.
 pub(crate) fn stalled(poll: &Poll, cursor: Option<&PollCursor>) -> Notice {
-    let last = cursor.map_or_else(|| "never succeeded".to_owned(), |c| format!("last succeeded at {}", c.last_success));
+    let last =
+        cursor.map_or_else(|| "was never made".to_owned(), |c| format!("has not got on since {}", c.last_success));
     let error = cursor.and_then(|c| c.error.as_deref()).unwrap_or("none is known; does the function run?");
     Notice {
         title: format!("The poll of {} in {} stalled", poll.account, poll.region),
@@ -84,6 +90,17 @@ pub(crate) fn polls_again(poll: &Poll, since: Timestamp) -> Notice {
     Notice {
         title: format!("The poll of {} in {} goes on", poll.account, poll.region),
         text: format!("Account {}, Region {}: it had stalled since {since}.", poll.account, poll.region),
+    }
+}
+
+/// Many at once, as when an organisation's trail stops: what they have in common is one thing.
+pub(crate) fn many(notices: &[Notice]) -> Notice {
+    let named: Vec<&str> = notices.iter().take(NAMED).map(|notice| notice.title.as_str()).collect();
+    let more = notices.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!("\nand {more} more.") } else { String::new() };
+    Notice {
+        title: format!("{} sources of logs or polls changed at once", notices.len()),
+        text: format!("{}{more}\nThe log of the watch function has the details of each.", named.join("\n")),
     }
 }
 

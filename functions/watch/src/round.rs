@@ -6,12 +6,12 @@ use sentinel_durable::{
     Clock, Queue,
     outbox::{self, OutboxError},
 };
-use sentinel_model::time;
+use sentinel_model::{Timestamp, time};
 use sentinel_search::SearchIndex;
 use sentinel_state::{
     Table, TableError,
     polls::{Polls, Stall},
-    sources::Sources,
+    sources::{Sources, StoredHeartbeat},
 };
 use sentinel_telemetry::metrics;
 use serde::Serialize;
@@ -123,20 +123,23 @@ impl Watch {
             }
             Err(e) => failed.push(PartError::Outbox(e)),
         }
-        match self.look_for_silence(&mut failed).await {
+        let mut news = Vec::new();
+        match self.look_for_silence(&mut news).await {
             Ok((sources, silent)) => {
                 (round.sources, round.silent) = (sources, silent);
                 metrics::silent_sources(silent as u64);
             }
             Err(e) => failed.push(PartError::Sources(e)),
         }
-        match self.look_for_stalled_polls(&mut failed).await {
+        match self.look_for_stalled_polls(&mut news).await {
             Ok(stalled) => {
                 round.stalled = stalled;
                 metrics::stalled_polls(stalled as u64);
             }
             Err(e) => failed.push(PartError::Polls(e)),
         }
+        // After the gauges: whoever delivers notices may be slow.
+        self.tell(news, &mut failed).await;
         // Last: it may take what is left of the time.
         if let Some((search, days)) = &self.forgets {
             match forget::once_a_day(self.table.as_ref(), search.as_ref(), *days, self.clock.now()).await {
@@ -147,11 +150,11 @@ impl Watch {
         if failed.is_empty() { Ok(round) } else { Err(WatchError(failed)) }
     }
 
-    async fn look_for_silence(&self, failed: &mut Vec<PartError>) -> Result<(usize, usize), TableError> {
-        let (sources, now) = (Sources::new(Arc::clone(&self.table)), self.clock.now());
-        let all = sources.list().await?;
-        let mut silent = 0;
-        for stored in &all {
+    async fn look_for_silence(&self, news: &mut Vec<News>) -> Result<(usize, usize), TableError> {
+        let now = self.clock.now();
+        let all = Sources::new(Arc::clone(&self.table)).list().await?;
+        let (count, mut silent) = (all.len(), 0);
+        for stored in all {
             let heartbeat = &stored.heartbeat;
             let is_silent = silence::is_silent(heartbeat, self.settings.silence_minutes, now);
             silent += usize::from(is_silent);
@@ -163,15 +166,12 @@ impl Watch {
             } else {
                 notice::delivers_again(heartbeat)
             };
-            if self.told(&notice, is_silent, failed).await {
-                // Whoever wrote it meanwhile had it deliver: the next round decides anew.
-                sources.mark(stored, is_silent.then_some(now)).await?;
-            }
+            news.push(News { notice, of: Of::Source(Box::new(stored), is_silent.then_some(now)) });
         }
-        Ok((all.len(), silent))
+        Ok((count, silent))
     }
 
-    async fn look_for_stalled_polls(&self, failed: &mut Vec<PartError>) -> Result<usize, TableError> {
+    async fn look_for_stalled_polls(&self, news: &mut Vec<News>) -> Result<usize, TableError> {
         let (polls, now) = (Polls::new(Arc::clone(&self.table)), self.clock.now());
         let mut count = 0;
         for poll in &self.settings.polls {
@@ -180,45 +180,92 @@ impl Watch {
             let goes_on = cursor.is_some_and(|c| time::seconds_between(c.last_success, now) <= STALLED_SECONDS);
             count += usize::from(!goes_on);
             let known = polls.stall(&poll.account, &poll.region).await?;
-            let next = match (&known, goes_on) {
-                (None, true) => continue,
-                (Some(stall), true) => {
-                    if stall.told && !self.told(&notice::polls_again(poll, stall.since), false, failed).await {
-                        continue;
-                    }
-                    None
+            match (known, goes_on) {
+                (None, true) => {}
+                (Some(stall), true) if stall.told => {
+                    let notice = notice::polls_again(poll, stall.since);
+                    news.push(News { notice, of: Of::Poll(poll.clone(), None) });
                 }
-                (Some(stall), false) if stall.told => continue,
-                (_, false) => {
+                (Some(_), true) => polls.note_stall(&poll.account, &poll.region, None).await?,
+                (Some(stall), false) if stall.told => {}
+                (known, false) => {
                     let since = known.as_ref().map_or(now, |stall| stall.since);
                     // A poll that was never made has its first minutes still before it.
-                    let due = cursor.is_some() || time::seconds_between(since, now) > STALLED_SECONDS;
-                    let told = due && self.told(&notice::stalled(poll, cursor), true, failed).await;
-                    Some(Stall { since, told })
+                    if cursor.is_some() || time::seconds_between(since, now) > STALLED_SECONDS {
+                        let told = Stall { since, told: true };
+                        let notice = notice::stalled(poll, cursor);
+                        news.push(News { notice, of: Of::Poll(poll.clone(), Some(told)) });
+                    } else if known.is_none() {
+                        let seen = Stall { since, told: false };
+                        polls.note_stall(&poll.account, &poll.region, Some(&seen)).await?;
+                    }
                 }
-            };
-            if next != known {
-                polls.note_stall(&poll.account, &poll.region, next.as_ref()).await?;
             }
         }
         Ok(count)
     }
 
-    /// Tells operators, and the log with them.
-    async fn told(&self, notice: &Notice, bad: bool, failed: &mut Vec<PartError>) -> bool {
-        let Notice { title, text } = notice;
-        if bad {
-            tracing::error!(%text, "{title}");
-        } else {
-            tracing::warn!(%text, "{title}");
-        }
-        match self.operators.tell(notice).await {
-            Ok(()) => true,
-            Err(e) => {
-                failed.push(PartError::Tell(e));
-                false
+    /// Tells operators, and the log with them, and remembers it.
+    async fn tell(&self, news: Vec<News>, failed: &mut Vec<PartError>) {
+        for News { notice: Notice { title, text }, of } in &news {
+            if of.is_bad() {
+                tracing::error!(%text, "{title}");
+            } else {
+                tracing::warn!(%text, "{title}");
             }
         }
+        let at_once = if news.len() > notice::ONE_BY_ONE { news.len() } else { 1 };
+        for together in news.chunks(at_once) {
+            let notice = match together {
+                [one] => one.notice.clone(),
+                many => notice::many(&many.iter().map(|news| news.notice.clone()).collect::<Vec<_>>()),
+            };
+            if let Err(e) = self.operators.tell(&notice).await {
+                failed.push(PartError::Tell(e));
+                continue;
+            }
+            for news in together {
+                if let Err(e) = self.remember(&news.of).await {
+                    failed.push(e);
+                }
+            }
+        }
+    }
+
+    async fn remember(&self, of: &Of) -> Result<(), PartError> {
+        match of {
+            Of::Source(stored, silent_since) => {
+                let sources = Sources::new(Arc::clone(&self.table));
+                let marked = sources.mark(stored, *silent_since).await.map_err(PartError::Sources)?;
+                if !marked && silent_since.is_some() {
+                    // It delivered at the same moment: nobody would tell that later.
+                    self.operators.tell(&notice::delivers_again(&stored.heartbeat)).await?;
+                }
+                Ok(())
+            }
+            Of::Poll(poll, stall) => {
+                let polls = Polls::new(Arc::clone(&self.table));
+                polls.note_stall(&poll.account, &poll.region, stall.as_ref()).await.map_err(PartError::Polls)
+            }
+        }
+    }
+}
+
+/// What a round found that operators do not know yet.
+struct News {
+    notice: Notice,
+    of: Of,
+}
+
+/// What it is of, and what is to be remembered once it was told.
+enum Of {
+    Source(Box<StoredHeartbeat>, Option<Timestamp>),
+    Poll(Poll, Option<Stall>),
+}
+
+impl Of {
+    fn is_bad(&self) -> bool {
+        matches!(self, Self::Source(_, Some(_)) | Self::Poll(_, Some(_)))
     }
 }
 

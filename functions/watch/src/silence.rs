@@ -41,6 +41,8 @@ mod tests {
             last_seen,
             pauses: pauses.iter().enumerate().map(|(i, pause)| (format!("2024-05-0{}", i + 1), *pause)).collect(),
             silent_since: None,
+            silence_ended: None,
+            silence_ended: None,
         }
     }
 

@@ -26,8 +26,9 @@ const NAMESPACE: &str = "CloudSentinel";
 const STAGE: &str = "stage";
 /// Most values of one metric in one line.
 const MAX_VALUES: usize = 100;
-/// Milliseconds after which a gauge that stayed the same is told again.
-const GAUGE_MILLISECONDS: u64 = 60_000;
+/// Milliseconds after which a gauge that was set to the same is told again: a little less than a minute, so that what is set
+/// every minute is told every minute.
+const GAUGE_MILLISECONDS: u64 = 50_000;
 /// Most dimensions of one metric.
 const MAX_DIMENSIONS: usize = 30;
 
@@ -203,9 +204,13 @@ impl Metric {
         match self {
             Self::Counter(value) => Some(value.swap(0, Ordering::Relaxed)).filter(|v| *v != 0).map(Value::from),
             Self::Gauge(level, told) => {
+                // The mark first: what is set between the two is told now, and once more.
+                if !level.set.swap(false, Ordering::AcqRel) {
+                    return None;
+                }
                 let bits = level.bits.load(Ordering::Acquire);
                 let known = |(before, at): (u64, u64)| before == bits && now.saturating_sub(at) < GAUGE_MILLISECONDS;
-                if told.is_some_and(known) || !level.set.swap(false, Ordering::AcqRel) {
+                if told.is_some_and(known) {
                     return None;
                 }
                 *told = Some((bits, now));
@@ -340,6 +345,8 @@ mod tests {
         let set = |value: f64| metrics::with_local_recorder(&emf, || metrics::gauge!("alarm").set(value));
         set(0.0);
         assert!(emf.lines(minute(1) - 1).is_empty());
+        assert!(emf.lines(minute(1)).is_empty(), "what was set long ago is not told as of now");
+        set(0.0);
         assert_eq!(emf.lines(minute(1))[0]["alarm"], 0.0);
         set(1.0);
         assert_eq!(emf.lines(minute(1) + 1)[0]["alarm"], 1.0);

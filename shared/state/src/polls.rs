@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use sentinel_model::Timestamp;
+use sentinel_model::{Timestamp, time};
 use serde::{Deserialize, Serialize};
 
 use crate::{Condition, Key, Put, Table, TableError, Write};
@@ -54,6 +54,9 @@ pub struct StoredPoll {
     /// Version of the item.
     pub version: u64,
 }
+
+/// Seconds for which a stalled poll is remembered.
+const STALL_SECONDS: i64 = 86_400;
 
 /// A poll that is stalled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,11 +111,14 @@ impl Polls {
         self.table.get(&stall_key(account, region)).await?.map(|item| item.decode()).transpose()
     }
 
-    /// Remembers that a poll is stalled, or forgets it.
+    /// Remembers for a day that a poll is stalled, or forgets it: what is still stalled then is told again, and a Region that
+    /// is polled again after weeks begins anew.
     pub async fn note_stall(&self, account: &str, region: &str, stall: Option<&Stall>) -> Result<(), TableError> {
         let key = stall_key(account, region);
         let write = match stall {
-            Some(stall) => Write::Put(Put::new(key, stall)?),
+            Some(stall) => {
+                Write::Put(Put::new(key, stall)?.expiring(Some(time::plus_seconds(stall.since, STALL_SECONDS))))
+            }
             None => Write::Delete(key, Condition::None),
         };
         self.table.write(vec![write]).await

@@ -85,11 +85,21 @@ pub struct Heartbeat {
     /// Since when it is known to be silent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub silent_since: Option<Timestamp>,
+    /// The UTC day on which a silence ended last that was told of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silence_ended: Option<String>,
 }
 
 impl Heartbeat {
     fn first(source: Source, now: Timestamp) -> Self {
-        Self { source, first_seen: now, last_seen: now, pauses: BTreeMap::new(), silent_since: None }
+        Self {
+            source,
+            first_seen: now,
+            last_seen: now,
+            pauses: BTreeMap::new(),
+            silent_since: None,
+            silence_ended: None,
+        }
     }
 
     /// The longest pause of the last [`KEPT_DAYS`], in seconds; 0 when there was none yet.
@@ -103,10 +113,18 @@ impl Heartbeat {
     }
 
     fn beat(&mut self, now: Timestamp) {
-        let pause = time::seconds_between(self.last_seen, now);
-        let longest = self.pauses.entry(time::utc_day(now)).or_default();
-        *longest = pause.max(*longest);
+        let (pause, today) = (time::seconds_between(self.last_seen, now), time::utc_day(now));
         let oldest = time::utc_day(time::plus_seconds(now, -KEPT_DAYS * DAY_SECONDS));
+        // One outage is no habit: taken for one, it would let the next go unnoticed for as long. A second one on another day
+        // of these weeks is how the source is.
+        let again = self.silence_ended.as_ref().is_some_and(|day| *day != today && *day >= oldest);
+        if self.silent_since.is_none() || again {
+            let longest = self.pauses.entry(today.clone()).or_default();
+            *longest = pause.max(*longest);
+        }
+        if self.silent_since.is_some() {
+            self.silence_ended = Some(today);
+        }
         self.pauses.retain(|day, _| *day >= oldest);
         self.last_seen = now;
     }

@@ -100,10 +100,8 @@ async fn a_source_that_stops_is_silent_until_it_delivers_again() {
     b.sources.beat(&source, b.clock.now()).await.unwrap();
     assert_eq!(b.round().await.silent, 0);
     assert_eq!(b.silent_since().await, [false]);
-    // Its pause is known now: an hour is no longer too long.
+    // That pause is no habit: the next one is noticed as soon.
     b.clock.advance(61 * 60);
-    assert_eq!(b.round().await.silent, 0);
-    b.clock.advance(4 * 3_600);
     assert_eq!(b.round().await.silent, 1);
 }
 
@@ -149,6 +147,42 @@ async fn each_source_is_told_once_also_while_another_is_silent() {
     b.round().await;
     b.round().await;
     assert_eq!(b.operators.since(), ["Logs of 111122223333 in eu-west-1 come again"]);
+}
+
+#[tokio::test]
+async fn many_sources_that_stop_at_once_are_one_notice() {
+    let b = bench();
+    let regions = ["eu-west-1", "eu-west-2", "eu-west-3", "eu-north-1", "us-east-1", "us-east-2", "us-west-2"];
+    for _ in 0..20 {
+        for region in regions {
+            b.sources.beat(&source(region), b.clock.now()).await.unwrap();
+        }
+        b.clock.advance(600);
+    }
+    b.clock.advance(2 * 3_600);
+    for _ in 0..2 {
+        assert_eq!(b.round().await.silent, 7);
+    }
+    assert_eq!(b.operators.since(), ["7 sources of logs or polls changed at once"]);
+    assert_eq!(b.silent_since().await, [true; 7]);
+}
+
+#[tokio::test]
+async fn one_outage_does_not_make_the_next_one_expected() {
+    let b = bench();
+    let source = source("eu-west-1");
+    b.deliver(&source, 10, 2).await;
+    let mut longest = Vec::new();
+    for outage in ["one", "another on the next day"] {
+        b.clock.advance(8 * 3_600);
+        b.round().await;
+        assert_eq!(b.silent_since().await, [true], "{outage}");
+        b.sources.beat(&source, b.clock.now()).await.unwrap();
+        b.round().await;
+        longest.push(b.sources.list().await.unwrap()[0].heartbeat.longest_pause());
+        b.deliver(&source, 10, 6).await;
+    }
+    assert_eq!(longest, [600, 8 * 3_600 + 600], "only what comes again is how a source is");
 }
 
 #[tokio::test]

@@ -43,6 +43,25 @@ async fn published(topic: &str, notification: &Notification) -> PublishInput {
 }
 
 #[tokio::test]
+async fn operators_are_told_in_text() {
+    let seen: Arc<Mutex<Option<PublishInput>>> = Arc::default();
+    let keep = Arc::clone(&seen);
+    let rule = mock!(Client::publish)
+        .match_requests(move |r| {
+            *keep.lock().unwrap() = Some(r.clone());
+            true
+        })
+        .then_output(|| PublishOutput::builder().message_id("m").build());
+    let notice = Notice { title: "Logs stopped".into(), text: "Since noon.".into() };
+    SnsNotifier::over(mocked::sns(&[&rule]), TOPIC).tell(&notice).await.unwrap();
+    let sent = seen.lock().unwrap().take().unwrap();
+    assert_eq!((sent.topic_arn(), sent.subject(), sent.message()), (Some(TOPIC), Some("Logs stopped"), Some("Since noon.")));
+    let denied = mock!(Client::publish).sequence().http_status(403, None).repeatedly().build();
+    let failed = SnsNotifier::over(mocked::sns(&[&denied]), TOPIC).tell(&notice).await.unwrap_err();
+    assert!(failed.to_string().contains("sns:Publish"), "{failed}");
+}
+
+#[tokio::test]
 async fn a_notice_is_text_for_people_and_json_for_programs() {
     let sent = published(TOPIC, &notification("high alert: Key misuse", &["It happened.", "Twice."])).await;
     assert_eq!(sent.subject(), Some("high alert: Key misuse"));
