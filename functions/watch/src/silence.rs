@@ -42,7 +42,6 @@ mod tests {
             pauses: pauses.iter().enumerate().map(|(i, pause)| (format!("2024-05-0{}", i + 1), *pause)).collect(),
             silent_since: None,
             silence_ended: None,
-            silence_ended: None,
         }
     }
 
