@@ -62,11 +62,10 @@ class Pipeline:
 
     # ---- in ----
 
-    def put_file(self, records: list[dict[str, Any]], tag: str) -> str:
-        """Has a trail file with these records arrive in the trail bucket; gives its key."""
+    def put_file(self, records: list[dict[str, Any]], tag: str, bucket: str = "") -> None:
+        """Has a trail file with these records arrive in a bucket, or in the stack's own."""
         key, body = trail_file(records, tag)
-        self.emulator.client("s3").put_object(Bucket=self.stack.outputs["TrailBucketMade"], Key=key, Body=body)
-        return key
+        self.emulator.client("s3").put_object(Bucket=bucket or self.stack.outputs["TrailBucketMade"], Key=key, Body=body)
 
     def send(self, queue: str, bodies: list[str]) -> None:
         """Puts messages into a queue, ten a request."""
@@ -176,36 +175,6 @@ def envelope(record: dict[str, Any]) -> str:
         {
             "version": "0", "id": record["eventID"], "detail-type": "AWS API Call via CloudTrail", "source": f"aws.{source}",
             "account": ACCOUNT, "time": record["eventTime"], "region": REGION, "resources": [], "detail": record,
-        }
-    )
-
-
-def notice_by_topic(bucket: str, key: str) -> str:
-    """What a queue gets that is subscribed to the topic which an S3 bucket notifies.
-    https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
-    """
-    told = {
-        "eventVersion": "2.1", "eventSource": "aws:s3", "awsRegion": REGION, "eventName": "ObjectCreated:Put",
-        "s3": {"s3SchemaVersion": "1.0", "bucket": {"name": bucket, "arn": f"arn:aws:s3:::{bucket}"}, "object": {"key": key}},
-    }
-    return json.dumps(
-        {
-            "Type": "Notification", "MessageId": "00000000-0000-4000-8000-000000000000",
-            "TopicArn": f"arn:aws:sns:{REGION}:{ACCOUNT}:trail", "Subject": "Amazon S3 Notification",
-            "Message": json.dumps({"Records": [told]}),
-        }
-    )
-
-
-def notice_by_event_bridge(bucket: str, key: str) -> str:
-    """What EventBridge sends of a new object.
-    https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
-    """
-    return json.dumps(
-        {
-            "version": "0", "id": "00000000-0000-4000-8000-000000000001", "detail-type": "Object Created", "source": "aws.s3",
-            "account": ACCOUNT, "region": REGION, "resources": [f"arn:aws:s3:::{bucket}"],
-            "detail": {"version": "0", "bucket": {"name": bucket}, "object": {"key": key}, "reason": "PutObject"},
         }
     )
 

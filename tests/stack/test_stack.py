@@ -20,11 +20,13 @@ from checks import check, passed, same, step, wait
 from deploy import deploy, load_template
 from emulator import REGION, Emulator
 from paths import OUT, ROOT
-from pipeline import FUNCTIONS, QUEUES, Pipeline, envelope, notice_by_event_bridge, notice_by_topic, shuffled
+from pipeline import FUNCTIONS, QUEUES, Pipeline, envelope, shuffled
 from policies import Withheld
 
 SEED = 20_261_122
 POISON = "this is no message of ours"
+# A bucket of trail files that was there before the stack.
+EXISTING = "log-archive-of-before"
 # Another account that the stack answers for, and its root user.
 MEMBER, EXTERNAL_ID = ("444455556666", "test"), "known-to-both"
 
@@ -37,7 +39,7 @@ def main() -> None:
             step("deploying template.yaml")
             # More people attack here in an hour than are contained without asking.
             member = {"MemberRoleName": "CloudSentinelRespond", "MemberExternalId": EXTERNAL_ID, "MemberAccounts": MEMBER[0]}
-            pipeline = Pipeline(emulator, Mode="observe", HourlyCap="1000", **member)
+            pipeline = Pipeline(emulator, Mode="observe", HourlyCap="1000", **member, **existing_bucket(emulator))
             passed("the template is deployed as it is")
             emulator.trail("switch", {"on": True})
             the_api_asks_for_a_token(pipeline)
@@ -49,7 +51,7 @@ def main() -> None:
             undo_gives_the_key_back(pipeline, contained[0])
             members = a_member_account_is_answered_for(pipeline)
             posted = posted_logs_only_ask(pipeline)
-            told = other_notices_tell_of_files(pipeline)
+            told = an_existing_bucket_is_read(pipeline)
             polled = the_event_history_is_polled(pipeline)
             refused = a_refused_action_is_not_taken_for_done(pipeline)
             repetition_changes_nothing(pipeline, [*watched, *contained, *members, posted, *told, *polled, refused, *strangers])
@@ -206,22 +208,30 @@ def posted_logs_only_ask(pipeline: Pipeline) -> Intruder:
     return who
 
 
-def other_notices_tell_of_files(pipeline: Pipeline) -> list[Intruder]:
-    """Trail files are taken in whichever way the bucket tells of them: by a topic, and by EventBridge."""
-    step("trail files by a topic and by EventBridge")
-    emulator, s3, bucket = pipeline.emulator, pipeline.emulator.client("s3"), pipeline.stack.outputs["TrailBucketMade"]
-    own = s3.get_bucket_notification_configuration(Bucket=bucket)
-    own.pop("ResponseMetadata")
-    check(bool(own), "the template's bucket tells of its files", own)
-    s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={})
+def existing_bucket(emulator: Emulator) -> dict[str, str]:
+    """A bucket of trail files that was there before the stack and tells a topic of them; gives the stack's parameters."""
+    topic = emulator.client("sns").create_topic(Name="trail-files")["TopicArn"]
+    s3 = emulator.client("s3")
+    s3.create_bucket(Bucket=EXISTING)
+    told = {"TopicConfigurations": [{"TopicArn": topic, "Events": ["s3:ObjectCreated:*"]}]}
+    s3.put_bucket_notification_configuration(Bucket=EXISTING, NotificationConfiguration=told)
+    return {"TrailBucketName": EXISTING, "TrailNotifications": "SnsToSqs", "TrailTopicArn": topic}
+
+
+def an_existing_bucket_is_read(pipeline: Pipeline) -> list[Intruder]:
+    """Files of a bucket that is not the stack's are taken in, told of by its topic and by EventBridge."""
+    step("trail files of an existing bucket")
+    emulator = pipeline.emulator
     people = [make_intruder(emulator, "judy"), make_intruder(emulator, "mike")]
-    for seed, (who, notice) in enumerate(zip(people, (notice_by_topic, notice_by_event_bridge), strict=True)):
-        key = pipeline.put_file(attack_records(who, random.Random(SEED + 10 + seed)), who.name)
-        pipeline.send("IngestObjectsQueue", [notice(bucket, key)])
-    for who, way in zip(people, ("SNS", "EventBridge"), strict=True):
+    for seed, (who, way) in enumerate(zip(people, ("SNS", "EventBridge"), strict=True)):
+        if way == "EventBridge":
+            pipeline.settle()
+            pipeline.update(TrailNotifications="EventBridge")
+            told: dict[str, Any] = {"EventBridgeConfiguration": {}}
+            emulator.client("s3").put_bucket_notification_configuration(Bucket=EXISTING, NotificationConfiguration=told)
+        pipeline.put_file(attack_records(who, random.Random(SEED + 10 + seed)), who.name, EXISTING)
         response = pipeline.response_in(who.used, "contained")
         check(bool(response["verification"]), f"a file told of by {way} is read: the used key is contained", response)
-    s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=own)
     return people
 
 
@@ -328,12 +338,13 @@ def repetition_changes_nothing(pipeline: Pipeline, attacked: list[Intruder]) -> 
 
 
 def _stored(pipeline: Pipeline, tag: str) -> list[dict[str, Any]]:
-    """The records of a file that was put into the trail bucket before."""
-    s3, bucket = pipeline.emulator.client("s3"), pipeline.stack.outputs["TrailBucketMade"]
-    for entry in s3.list_objects_v2(Bucket=bucket).get("Contents", []):
-        if entry["Key"].endswith(f"_{tag}.json.gz"):
-            body = s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()
-            return list(json.loads(gzip.decompress(body))["Records"])
+    """The records of a file that was put into a trail bucket before."""
+    s3 = pipeline.emulator.client("s3")
+    for bucket in (pipeline.stack.outputs["TrailBucketMade"], EXISTING):
+        for entry in s3.list_objects_v2(Bucket=bucket).get("Contents", []):
+            if entry["Key"].endswith(f"_{tag}.json.gz"):
+                body = s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()
+                return list(json.loads(gzip.decompress(body))["Records"])
     return []
 
 
