@@ -320,9 +320,12 @@ def repetition_changes_nothing(pipeline: Pipeline, attacked: list[Intruder]) -> 
     own = [r for r in records if r["eventName"] == "UpdateAccessKey" and _by(r, pipeline.own_role())]
     check(len(own) >= 3, f"{len(own)} events of our own actions came by the bus", own)
     before, iam = pipeline.results(), snapshot(emulator)
-    principals = {a["principal"] for a in before["alerts"].values()}
-    ours = [pipeline.own_role().rsplit("/", 1)[-1], *(pipeline.role(f).rsplit("/", 1)[-1] for f in FUNCTIONS)]
-    check(not [p for p in principals if any(name in p for name in ours)], "neither they nor our functions' calls made an alert", principals)
+    principals = {(a["principal"], a["level"]) for a in before["alerts"].values()}
+    check(not [p for p, _ in principals if pipeline.own_role().rsplit("/", 1)[-1] in p], "none of them made an alert", principals)
+    # A key that the dashboard stores, or a role that respond was refused, is told of as anybody's would be: in a whisper.
+    ours = [pipeline.role(f).rsplit("/", 1)[-1] for f in FUNCTIONS]
+    loud = {p for p, level in principals if level not in ("informational", "low") and any(name in p for name in ours)}
+    check(not loud, "nor did our functions' calls make one that asks for somebody", loud)
     same(sorted(r["access_key_id"] for r in before["responses"].values()), sorted(who.used for who in attacked),
          "none of them started a response")
     files = {tag: _stored(pipeline, tag) for tag in ("eve", "oscar", "niaj", "heidi", "judy", "mike")}
