@@ -125,7 +125,7 @@ pub(crate) async fn dashboard(
         alerts: pipeline.alerts.clone(),
         incidents: pipeline.incidents.clone(),
         responses: pipeline.responses.clone(),
-        backtests: Some(Backtests::new(pipeline.database.table())),
+        backtests: Backtests::new(pipeline.database.table()),
         search: pipeline.database.search(),
         queue: pipeline.database.queue(),
         ingest: Arc::clone(&pipeline.ingest),
@@ -145,7 +145,7 @@ pub(crate) fn backtests(pipeline: &Pipeline) -> Runner {
         Backtests::new(pipeline.database.table()),
         Arc::clone(&pipeline.archive),
         Arc::clone(&pipeline.clock),
-        pipeline.rule_options.clone(),
+        Arc::new(pipeline.rule_options.clone()),
         "serve",
     )
 }

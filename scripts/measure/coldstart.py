@@ -260,6 +260,7 @@ def subjects(world: World, aws: Replay, binaries: Path, folder: Path) -> list[Su
     if health["statusCode"] != 200:
         raise RuntimeError(f"the dashboard is not well: {health}")
     add("watch", {"version": "0", "source": "aws.events", "detail-type": "Scheduled Event", "detail": {}})
+    add("backtest", {"version": "0", "source": "aws.events", "detail-type": "Scheduled Event", "detail": {}})
     return found
 
 

@@ -46,7 +46,7 @@ def one(pipeline: Pipeline, name: str) -> dict[str, float]:
     pipeline.settle(calm=0.5)
     emulator.trail("timeline")
     emulator.trail("switch", {"on": True, "timeline": True})
-    roles = {pipeline.role(f) for f in FUNCTIONS if f not in ("Dashboard", "Watch")} | {pipeline.own_role()}
+    roles = {pipeline.role(f) for f in FUNCTIONS if f not in ("Dashboard", "Watch", "Backtest")} | {pipeline.own_role()}
     enrich, own = pipeline.role("Enrich"), pipeline.own_role()
     pids = emulator.bootstraps()
     used, started = cpu(pids), time.time()

@@ -16,7 +16,7 @@ from paths import OUT, ROOT
 
 QUEUES = ("IngestBusQueue", "IngestObjectsQueue", "DetectQueue", "EnrichQueue", "RespondQueue")
 DEAD_QUEUES = tuple(name.replace("Queue", "DeadQueue") for name in QUEUES)
-FUNCTIONS = ("IngestBus", "IngestObjects", "Detect", "Enrich", "Respond", "Dashboard", "Watch")
+FUNCTIONS = ("IngestBus", "IngestObjects", "Detect", "Enrich", "Respond", "Dashboard", "Watch", "Backtest")
 # What differs from the defaults: this machine's processor, a trail bucket made by the stack, no protection against removal.
 PARAMETERS = {"Architecture": "x86_64", "Trail": "bucket", "DeletionProtection": "false", "RetrySeconds": "2"}
 DEPLOYER_POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}

@@ -27,6 +27,8 @@ SEED = 20_261_122
 POISON = "this is no message of ours"
 # A bucket of trail files that was there before the stack.
 EXISTING = "log-archive-of-before"
+# Of a rule of the operators, and of one that is tried.
+RULE_ID = "3f6c1c5e-0f1f-4f57-9c5f-6a2a3d5f3f11"
 # Another account that the stack answers for, and its root user.
 MEMBER, EXTERNAL_ID = ("444455556666", "test"), "known-to-both"
 
@@ -41,6 +43,7 @@ def main() -> None:
             member = {"MemberRoleName": "CloudSentinelRespond", "MemberExternalId": EXTERNAL_ID, "MemberAccounts": MEMBER[0]}
             pipeline = Pipeline(emulator, Mode="observe", HourlyCap="1000", **member, **existing_bucket(emulator))
             passed("the template is deployed as it is")
+            operators_have_a_rule(pipeline)
             emulator.trail("switch", {"on": True})
             the_api_asks_for_a_token(pipeline)
             watched = observe_changes_nothing(pipeline)
@@ -49,6 +52,7 @@ def main() -> None:
             strangers = poison_is_set_aside_alone(pipeline)
             contained = automatic_takes_exactly_the_used_key(pipeline)
             undo_gives_the_key_back(pipeline, contained[0])
+            a_backtest_runs(pipeline, strangers)
             members = a_member_account_is_answered_for(pipeline)
             posted = posted_logs_only_ask(pipeline)
             told = an_existing_bucket_is_read(pipeline)
@@ -162,6 +166,49 @@ def undo_gives_the_key_back(pipeline: Pipeline, who: Intruder) -> None:
     pipeline.response_in(who.used, "undone")
     same(key_states(pipeline.emulator, who.name), {who.used: "Active", who.other: "Active"}, "the key is Active again")
     check(works(pipeline.emulator, who, who.keys[0]), "and works again")
+
+
+def _rule(title: str, action: str) -> str:
+    return (f"title: {title}\nid: {RULE_ID}\nlevel: low\nlogsource: {{product: aws, service: cloudtrail}}\n"
+            f"detection: {{selection: {{eventName: {action}}}, condition: selection}}\n")
+
+
+def operators_have_a_rule(pipeline: Pipeline) -> None:
+    """Puts a rule that nothing matches where detect looks for operators' rules."""
+    s3, bucket = pipeline.emulator.client("s3"), pipeline.stack.outputs["RulesBucketName"]
+    s3.put_object(Bucket=bucket, Key="rules/own.yml", Body=_rule("Nobody does this", "NobodyCallsThis").encode())
+
+
+def a_backtest_runs(pipeline: Pipeline, stopped: list[Intruder]) -> None:
+    """A rule that is posted to the API is tried on the archive in the background, on top of the rules in force."""
+    step("a backtest")
+    api, now = pipeline.api, time.time()
+    first, last = (time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now + days * 86_400)) for days in (-1, 1))
+    rules = [{"name": "new.yml", "text": _rule("Somebody stops a trail", "StopLogging")}]
+    status, told = api.call("POST", "/backtests", {"rules": rules, "from": first, "to": last}, api.token)
+    check(status == 202 and told["state"] == "queued", "it is accepted and waits", (status, told))
+    _invoke(pipeline, "Backtest")
+    seen: dict[str, Any] = {}
+
+    def ended() -> bool:
+        seen.update(api.get(f"/backtests/{told['id']}"))
+        return seen["state"] not in ("queued", "running")
+
+    wait("the backtest comes to its end", ended)
+    check(seen["state"] == "done" and seen["progress"]["days_done"] > 0 and seen["attempts"] == 1, "it is done", seen)
+    result = seen["result"]
+    check(not result["unreadable"] and result["lost"] == 0, "all of the archive was read, and no alert would be lost", result)
+    # The shipped rules, and the operators' own one: the new one has its id, and so another name beside it.
+    check(result["baseline"]["rules"] > 100, "it is compared with the rules in force", result["baseline"])
+    new = [r for r in result["rules"] if r["change"] == "new"]
+    same([r["id"] for r in new], [f"{RULE_ID}@new"], "the operators' rule, as detect took it over, among them")
+    check(new[0]["gained"] >= len(stopped), f"the rule would have raised {new[0]['gained']} alerts", new)
+
+
+def _invoke(pipeline: Pipeline, function: str) -> None:
+    """Calls a function as its schedule does, without waiting for the minute to end."""
+    name = pipeline.stack.physical(function)
+    pipeline.emulator.client("lambda").invoke(FunctionName=name, InvocationType="Event", Payload=b"{}")
 
 
 def a_member_account_is_answered_for(pipeline: Pipeline) -> list[Intruder]:
@@ -382,13 +429,15 @@ def each_function_needs_its_policy(pipeline: Pipeline) -> None:
         "Respond": "dynamodb:UpdateItem",
         "Dashboard": "dynamodb:Query",
         "Watch": "dynamodb:Query",
+        "Backtest": "dynamodb:Query",
     }
     live, filed = make_intruder(emulator, "peggy"), make_intruder(emulator, "victor")
     before = {f: pipeline.calls(f).get(a, {}).get("denied", 0) for f, a in wanted.items()}
     withheld = {f: Withheld(emulator, pipeline.role(f), a) for f, a in wanted.items()}
     attack(emulator, live)
     pipeline.put_file(attack_records(filed, random.Random(SEED + 4)), "victor")
-    emulator.client("lambda").invoke(FunctionName=pipeline.stack.physical("Watch"), InvocationType="Event", Payload=b"{}")
+    for function in ("Watch", "Backtest"):
+        _invoke(pipeline, function)
     for function in FUNCTIONS:
         action = wanted[function]
         if function == "Dashboard":

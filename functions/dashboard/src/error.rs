@@ -50,9 +50,6 @@ pub enum ApiError {
     /// 429, with the seconds to wait.
     #[error("too many failed logins: try again in {0} seconds")]
     LockedOut(i64),
-    /// 501: this deployment cannot; says why, and what can be done instead.
-    #[error("{0}")]
-    NotHere(&'static str),
     /// 503: too much at once.
     #[error("too many requests of this kind at once: try again in a moment")]
     Busy,
@@ -82,7 +79,6 @@ impl ApiError {
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Too large"),
             Self::UnsupportedMedia(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media", "Unsupported"),
             Self::LockedOut(_) => (StatusCode::TOO_MANY_REQUESTS, "locked-out", "Too many attempts"),
-            Self::NotHere(_) => (StatusCode::NOT_IMPLEMENTED, "not-here", "Not in this deployment"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "Busy"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
         }

@@ -33,8 +33,8 @@ pub struct Dashboard {
     pub incidents: Incidents,
     /// Responses and the kill switch.
     pub responses: Responses,
-    /// Backtests, where this deployment runs them.
-    pub backtests: Option<Backtests>,
+    /// Backtests.
+    pub backtests: Backtests,
     /// Full-text search.
     pub search: Arc<dyn SearchIndex>,
     /// The queues, for health.

@@ -206,7 +206,7 @@ impl RuleKeeper {
                 (None, None) => unknown.push(object.clone()),
             }
         }
-        for (object, text) in self.read(unknown).await? {
+        for (object, text) in read(&self.source, unknown).await? {
             texts.insert((object.name, object.version_id), text);
         }
         // Only what is listed now is kept.
@@ -222,24 +222,6 @@ impl RuleKeeper {
         }));
         report.refused.sort();
         Ok(Loaded { objects, set, report, hash })
-    }
-
-    /// The texts of files, several read at once. What is wrong with one file alone is no error.
-    async fn read(&self, objects: Vec<RuleObject>) -> Result<Vec<(RuleObject, Text)>, RuleSourceError> {
-        let mut waiting = objects.into_iter();
-        let (mut reads, mut texts) = (JoinSet::new(), Vec::new());
-        loop {
-            for object in waiting.by_ref().take(AT_ONCE - reads.len()) {
-                let source = Arc::clone(&self.source);
-                reads.spawn(async move { (source.read(&object).await, object) });
-            }
-            let Some(read) = reads.join_next().await else { return Ok(texts) };
-            match read.map_err(RuleSourceError::unreadable)? {
-                (Ok(text), object) => texts.push((object, Ok(text.into()))),
-                (Err(RuleSourceError::Object { reason, .. }), object) => texts.push((object, Err(reason))),
-                (Err(e), _) => return Err(e),
-            }
-        }
     }
 
     fn put_in_force(&self, state: &mut State, loaded: Loaded) {
@@ -296,6 +278,42 @@ fn rule_files(mut listed: Vec<RuleObject>) -> Vec<RuleObject> {
     listed.retain(|o| is_rule_file(Path::new(&o.name)));
     listed.sort();
     listed
+}
+
+/// The texts of a recorded set's files, in their order, for those who ask which rules are in force: names and texts.
+/// What detect leaves out because it is too large, gone, or no text is left out here too. An error when the source as a
+/// whole cannot be read.
+pub async fn texts(source: &Arc<dyn RuleSource>, set: RecordedSet) -> Result<Vec<(String, Arc<str>)>, RuleSourceError> {
+    let mut bytes = 0;
+    let usable = |(number, object): (usize, RuleObject)| {
+        bytes += object.size;
+        unusable(&object, number, bytes).is_none().then_some(object)
+    };
+    let files = set.objects.into_iter().enumerate().filter_map(usable).collect();
+    let mut read = read(source, files).await?;
+    read.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(read.into_iter().filter_map(|(object, text)| Some((object.name, text.ok()?))).collect())
+}
+
+/// The texts of files, several read at once. What is wrong with one file alone is no error.
+async fn read(
+    source: &Arc<dyn RuleSource>,
+    objects: Vec<RuleObject>,
+) -> Result<Vec<(RuleObject, Text)>, RuleSourceError> {
+    let mut waiting = objects.into_iter();
+    let (mut reads, mut texts) = (JoinSet::new(), Vec::new());
+    loop {
+        for object in waiting.by_ref().take(AT_ONCE - reads.len()) {
+            let source = Arc::clone(source);
+            reads.spawn(async move { (source.read(&object).await, object) });
+        }
+        let Some(read) = reads.join_next().await else { return Ok(texts) };
+        match read.map_err(RuleSourceError::unreadable)? {
+            (Ok(text), object) => texts.push((object, Ok(text.into()))),
+            (Err(RuleSourceError::Object { reason, .. }), object) => texts.push((object, Err(reason))),
+            (Err(e), _) => return Err(e),
+        }
+    }
 }
 
 /// Why a file is not even read.

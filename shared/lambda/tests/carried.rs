@@ -3,7 +3,7 @@
 use std::process::Command;
 
 #[test]
-fn only_detect_carries_the_models_runtime() {
+fn only_who_matches_rules_carries_the_models_runtime() {
     let carries = |function: &str| {
         let mut tree = Command::new(env!("CARGO"));
         tree.args(["tree", "--locked", "--offline", "--edges", "normal", "--prefix", "none", "--package", function]);
@@ -11,7 +11,9 @@ fn only_detect_carries_the_models_runtime() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().lines().any(|line| line.starts_with("tract-"))
     };
-    assert!(carries("detect-lambda"));
+    for function in ["detect-lambda", "backtest-lambda"] {
+        assert!(carries(function), "{function}");
+    }
     for function in ["ingest-lambda", "enrich-lambda", "respond-lambda", "dashboard-lambda", "watch-lambda"] {
         assert!(!carries(function), "{function}");
     }

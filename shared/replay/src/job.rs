@@ -1,6 +1,7 @@
 //! The background job of backtests: takes those that wait, one at a time, and replays the archive for them.
 //!
-//! In: requests in the store ([`sentinel_state::backtests`]), the archive, and the rules in force. Out: progress while it
+//! In: requests in the store ([`sentinel_state::backtests`]), the archive, and the rules in force, which are asked for once
+//! there is something to do and nobody else does it. Out: progress while it
 //! runs, and a result or the reason why there is none. A lease keeps a second runner away, and every write is conditional
 //! on the version that was read: who was cancelled, or overtaken, notices and leaves. One that was interrupted is begun
 //! anew; what cannot be ended in several tries is given up. Between two slices of events it looks whether it may go on.
@@ -8,18 +9,18 @@
 use std::{io, sync::Arc, time::Duration};
 
 use sentinel_archive::{Archive, ArchiveError};
-use sentinel_detect::{LoadError, LoadOptions};
+use sentinel_detect::LoadError;
 use sentinel_durable::{Clock, lease};
 use sentinel_enrich::IndicatorList;
 use sentinel_model::{Event, Timestamp, time};
 use sentinel_state::{
     TableError,
-    backtests::{Backtest, BacktestState, Backtests, Baseline, Progress, RESULT_BYTES, RuleText, StoredBacktest},
+    backtests::{Backtest, BacktestState, Backtests, Progress, RESULT_BYTES, StoredBacktest},
 };
-use tokio::{sync::watch, task};
+use tokio::{sync::watch, task, time::timeout};
 use tracing::{info, warn};
 
-use crate::{Loaded, Pair, Pass, Report, compare};
+use crate::{InForce, InForceError, Pair, Pass, Report, compare, in_force::load};
 
 /// Name of the lease.
 const LEASE: &str = "BACKTESTS";
@@ -31,7 +32,7 @@ const UNREADABLE: usize = 100;
 /// What bounds a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Seconds that one run may take.
+    /// Seconds that one run may take: one that takes longer fails, and is not begun again.
     pub seconds: i64,
     /// How often one is begun before it is given up.
     pub attempts: u32,
@@ -87,6 +88,15 @@ impl From<LoadError> for Ended {
     }
 }
 
+impl From<InForceError> for Ended {
+    fn from(e: InForceError) -> Self {
+        match e {
+            InForceError::Table(e) => Self::Table(e),
+            InForceError::Source(e) => Self::Failed(e.to_string()),
+        }
+    }
+}
+
 impl From<io::Error> for Ended {
     fn from(e: io::Error) -> Self {
         Self::Failed(format!("temporary files: {e}"))
@@ -104,7 +114,7 @@ pub struct Runner {
     store: Backtests,
     archive: Arc<dyn Archive>,
     clock: Arc<dyn Clock>,
-    in_force: LoadOptions,
+    in_force: Arc<dyn InForce>,
     owner: String,
     limits: Limits,
 }
@@ -121,13 +131,12 @@ struct Run<'a> {
 }
 
 impl Runner {
-    /// A runner under a name that no other runner over the same table has at the same time. `in_force` is what the rules
-    /// in force are loaded from.
+    /// A runner under a name that no other runner over the same table has at the same time.
     pub fn new(
         store: Backtests,
         archive: Arc<dyn Archive>,
         clock: Arc<dyn Clock>,
-        in_force: LoadOptions,
+        in_force: Arc<dyn InForce>,
         owner: &str,
     ) -> Self {
         Self { store, archive, clock, in_force, owner: owner.to_owned(), limits: Limits::default() }
@@ -252,7 +261,7 @@ impl Runner {
     async fn replayed(&self, run: &mut Run<'_>) -> Result<Report, Ended> {
         let asked = run.stored.backtest.clone();
         let files = self.store.rules(&asked.id).await?;
-        let in_force = self.in_force.clone();
+        let in_force = self.in_force.rules().await?;
         let (baseline, on_top) = (asked.baseline, asked.on_top);
         let pair = task::spawn_blocking(move || load(&in_force, baseline, on_top, &files)).await??;
         let pair = Arc::new(pair);
@@ -270,7 +279,7 @@ impl Runner {
         let mut pass = Pass::new(BUDGET, 0);
         for (account, day) in parts {
             self.may_go_on(run).await?;
-            let read = self.archive.read(&account, &day).await?;
+            let read = self.in_time(run, self.archive.read(&account, &day)).await??;
             unreadable.extend(read.unreadable.iter().map(ToString::to_string));
             let mut events = read.events.into_iter().filter(|e| (asked.from..=asked.to).contains(&e.time)).peekable();
             while events.peek().is_some() {
@@ -290,7 +299,7 @@ impl Runner {
         self.tell(run, progress, true).await?;
         self.renew(run).await?;
         let compared = task::spawn_blocking(move || compare(&pair, vec![pass], &Arc::<IndicatorList>::default(), 1));
-        let mut report = compared.await??;
+        let mut report = self.in_time(run, compared).await???;
         report.unreadable = unreadable;
         Ok(report)
     }
@@ -317,13 +326,24 @@ impl Runner {
         }
         let now = self.clock.now();
         if time::seconds_between(run.started, now) >= self.limits.seconds {
-            let minutes = self.limits.seconds / 60;
-            return Err(Ended::Failed(format!("it took longer than {minutes} minutes: ask for fewer days")));
+            return Err(self.too_long());
         }
         if time::seconds_between(run.renewed, now) >= i64::from(self.limits.lease_seconds / 2) {
             self.renew(run).await?;
         }
         Ok(())
+    }
+
+    fn too_long(&self) -> Ended {
+        let minutes = self.limits.seconds / 60;
+        Ended::Failed(format!("it took longer than {minutes} minutes: ask for fewer days"))
+    }
+
+    /// Waits for what cannot look by itself whether it may go on, while there is time left.
+    async fn in_time<T>(&self, run: &Run<'_>, work: impl Future<Output = T>) -> Result<T, Ended> {
+        let left = self.limits.seconds - time::seconds_between(run.started, self.clock.now());
+        let left = Duration::from_secs(u64::try_from(left).unwrap_or(0));
+        timeout(left, work).await.map_err(|_| self.too_long())
     }
 
     async fn renew(&self, run: &mut Run<'_>) -> Result<(), Ended> {
@@ -345,21 +365,6 @@ impl Runner {
         run.told = at;
         Ok(())
     }
-}
-
-/// The two sets that are asked for. Placeholders and exceptions are those in force.
-fn load(in_force: &LoadOptions, baseline: Baseline, on_top: bool, files: &[RuleText]) -> Result<Pair, LoadError> {
-    let before = match baseline {
-        Baseline::InForce => in_force.clone(),
-        Baseline::Shipped => LoadOptions { default_rules: true, dirs: Vec::new(), ..in_force.clone() },
-    };
-    let after = if on_top {
-        before.clone()
-    } else {
-        LoadOptions { default_rules: false, dirs: Vec::new(), ..in_force.clone() }
-    };
-    let texts = files.iter().map(|file| (file.name.as_str(), file.text.as_str()));
-    Ok(Pair { baseline: Loaded::load(&before, [])?, candidate: Loaded::load(&after, texts)? })
 }
 
 /// Adds events to a pass; tells of records that cannot be read.

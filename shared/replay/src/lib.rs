@@ -5,6 +5,7 @@
 //! by rule, which alerts are gained and lost. `sentinel backtest` reads files; [`Runner`] reads the archive, for the API.
 
 mod compare;
+mod in_force;
 mod job;
 mod pass;
 mod report;
@@ -15,6 +16,7 @@ mod tests;
 mod told;
 
 pub use compare::compare;
+pub use in_force::{InForce, InForceError, RulesInForce};
 pub use job::{JobError, Limits, Runner};
 pub use pass::{Loaded, Pair, Pass};
 pub use report::{Affected, Change, Kind, Report, RuleDifference, Sample, Side};

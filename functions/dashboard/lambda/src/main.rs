@@ -15,7 +15,9 @@ use sentinel_dashboard::{
 use sentinel_ingest::Ingest;
 use sentinel_lambda::{Deployed, Start, exit, start};
 use sentinel_respond::{Playbooks, Ports, Respond, iam::ElsewhereIam};
-use sentinel_state::{Table, alerts::Alerts, incidents::Incidents, responses::Responses, users::Users};
+use sentinel_state::{
+    Table, alerts::Alerts, backtests::Backtests, incidents::Incidents, responses::Responses, users::Users,
+};
 use tower::ServiceExt;
 
 /// What `/metrics` says where metrics are not collected by asking every instance.
@@ -57,8 +59,7 @@ fn dashboard(start: &Start, config: Config, table: &Arc<dyn Table>) -> Result<Da
         alerts: Alerts::new(table.clone()),
         incidents: Incidents::new(table.clone()),
         responses: responses.clone(),
-        // A replay takes longer than a function may run.
-        backtests: None,
+        backtests: Backtests::new(table.clone()),
         search,
         queue: queue.clone(),
         ingest: Arc::new(ingest),

@@ -1,14 +1,14 @@
 //! Backtests: rules tried on the archive, in the background.
 //!
-//! In: requests, which are checked and stored. Out: how far each has come, and its result, as the runner of this
-//! deployment writes them. Where there is no runner every operation says so.
+//! In: requests, which are checked and stored. Out: how far each has come, and its result, as a runner elsewhere
+//! writes them.
 
 use std::sync::Arc;
 
 use axum::{Json, extract::State, http::StatusCode};
 use sentinel_model::{Timestamp, time};
 use sentinel_state::backtests::{
-    Backtest, BacktestState, Backtests, Baseline, Cancelled, MOST_OPEN, Progress, RULE_BYTES, RULE_FILES, RuleText,
+    Backtest, BacktestState, Baseline, Cancelled, MOST_OPEN, Progress, RULE_BYTES, RULE_FILES, RuleText,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -24,8 +24,6 @@ const MOST_DAYS: i64 = 366;
 const MOST_ACCOUNTS: usize = 100;
 /// Longest name of a text.
 const NAME_LENGTH: usize = 200;
-/// Why a deployment has none.
-const NOT_HERE: &str = "this deployment runs no backtests: a replay takes longer than a function may run. Copy the days of the archive that count and run sentinel backtest over them, or use sentinel serve";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -60,10 +58,6 @@ pub(super) struct View {
     #[serde(flatten)]
     backtest: Backtest,
     result: Option<Value>,
-}
-
-fn store(app: &Dashboard) -> Result<&Backtests, ApiError> {
-    app.backtests.as_ref().ok_or(ApiError::NotHere(NOT_HERE))
 }
 
 impl Asked {
@@ -106,7 +100,6 @@ pub(super) async fn create(
     caller: Caller,
     Body(asked): Body<Asked, BODY_BYTES>,
 ) -> Result<(StatusCode, Json<Backtest>), ApiError> {
-    let store = store(&app)?;
     asked.check()?;
     let mut accounts = asked.accounts;
     accounts.sort();
@@ -129,7 +122,7 @@ pub(super) async fn create(
         error: None,
     };
     let texts = asked.rules.into_iter().map(|Text { name, text }| RuleText { name, text }).collect();
-    if !store.add(&backtest, texts).await? {
+    if !app.backtests.add(&backtest, texts).await? {
         return Err(ApiError::Conflict(format!("{MOST_OPEN} backtests wait or run: cancel one, or ask again later")));
     }
     Ok((StatusCode::ACCEPTED, Json(backtest)))
@@ -139,7 +132,7 @@ pub(super) async fn list(
     State(app): State<Arc<Dashboard>>,
     Params(wanted): Params<Wanted>,
 ) -> Result<Json<Items<Backtest>>, ApiError> {
-    let (items, next) = store(&app)?.list(page_size(wanted.limit)?, wanted.cursor).await?;
+    let (items, next) = app.backtests.list(page_size(wanted.limit)?, wanted.cursor).await?;
     Ok(Json(Items::page(items, next)))
 }
 
@@ -148,14 +141,14 @@ fn unknown(id: &str) -> ApiError {
 }
 
 pub(super) async fn show(State(app): State<Arc<Dashboard>>, Id(id): Id) -> Result<Json<View>, ApiError> {
-    let store = store(&app)?;
+    let store = &app.backtests;
     let backtest = store.find(&id).await?.ok_or_else(|| unknown(&id))?.backtest;
     let result = if backtest.state == BacktestState::Done { store.result(&id).await? } else { None };
     Ok(Json(View { backtest, result }))
 }
 
 pub(super) async fn cancel(State(app): State<Arc<Dashboard>>, Id(id): Id) -> Result<Json<Backtest>, ApiError> {
-    match store(&app)?.cancel(&id, app.clock.now()).await?.ok_or_else(|| unknown(&id))? {
+    match app.backtests.cancel(&id, app.clock.now()).await?.ok_or_else(|| unknown(&id))? {
         Cancelled::Done(stored) => Ok(Json(stored.backtest)),
         Cancelled::Ended(_) => Err(ApiError::Conflict("it has come to its end already".into())),
     }

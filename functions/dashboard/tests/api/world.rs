@@ -101,20 +101,15 @@ pub(crate) fn at(text: &str) -> Timestamp {
 impl World {
     /// In mode approve.
     pub(crate) async fn new() -> Self {
-        Self::searched_by(Database::search, true).await
-    }
-
-    /// As deployed as functions.
-    pub(crate) async fn without_backtests() -> Self {
-        Self::searched_by(Database::search, false).await
+        Self::searched_by(Database::search).await
     }
 
     /// Where there is no index of events.
     pub(crate) async fn without_index() -> Self {
-        Self::searched_by(|database| Arc::new(KeySearch::new(Alerts::new(database.table()))), true).await
+        Self::searched_by(|database| Arc::new(KeySearch::new(Alerts::new(database.table())))).await
     }
 
-    async fn searched_by(search: impl Fn(&Database) -> Arc<dyn SearchIndex>, backtests: bool) -> Self {
+    async fn searched_by(search: impl Fn(&Database) -> Arc<dyn SearchIndex>) -> Self {
         let clock = Arc::new(ManualClock::new(at("2026-03-01T12:00:00Z")));
         let database = Database::in_memory(clock.clone()).unwrap();
         let (table, queue, search) = (database.table(), database.queue(), search(&database));
@@ -142,7 +137,7 @@ impl World {
             alerts: Alerts::new(table.clone()),
             incidents: Incidents::new(table.clone()),
             responses: Responses::new(table.clone()),
-            backtests: backtests.then(|| Backtests::new(table.clone())),
+            backtests: Backtests::new(table.clone()),
             search: search.clone(),
             queue: queue.clone(),
             ingest: Arc::new(Ingest::new(archive.clone(), search.clone(), queue.clone(), clock.clone())),

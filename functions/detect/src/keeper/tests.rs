@@ -377,6 +377,27 @@ async fn one_file_that_cannot_be_used_costs_only_itself() {
 }
 
 #[tokio::test]
+async fn the_texts_of_a_record_are_those_in_force_whatever_happened_since() {
+    let world = world();
+    world.stored.put("b.yml", &rule("B"));
+    world.stored.put("a.yml", &rule("A"));
+    world.stored.put("gone.yml", &rule("Gone"));
+    world.stored.put("large.yml", &rule("Large"));
+    world.stored.with(|s| s.listed[3].size = MAX_FILE_BYTES as u64 + 1);
+    world.look(&world.instance()).await;
+    world.stored.put("a.yml", &rule("A2"));
+    world.stored.delete_all();
+    world.stored.with(|s| s.texts.remove(&("gone.yml".into(), "v3".into())));
+    let source: Arc<dyn RuleSource> = world.stored.clone();
+    let record = || async { world.records().await.remove(0) };
+    let files = texts(&source, record().await).await.unwrap();
+    let named: Vec<_> = files.iter().map(|(name, text)| (name.as_str(), text.as_ref())).collect();
+    assert_eq!(named, [("a.yml", rule("A").as_str()), ("b.yml", rule("B").as_str())]);
+    world.stored.with(|s| s.no_object = true);
+    assert!(matches!(texts(&source, record().await).await, Err(RuleSourceError::Unreadable(_))));
+}
+
+#[tokio::test]
 async fn more_files_than_one_record_can_name_are_refused() {
     let world = world();
     let one = world.instance();

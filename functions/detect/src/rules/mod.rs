@@ -37,6 +37,7 @@ pub use meta::RuleMeta;
 pub(crate) use pack::files as pack_files;
 pub use placeholders::Placeholders;
 pub(crate) use walk::is_rule_file;
+pub use walk::{EXCEPTIONS, PLACEHOLDERS};
 
 use compiled::Compiled;
 

@@ -15,9 +15,9 @@ use std::{
 use super::{LoadError, Refused};
 
 /// Name of the file of placeholders beside rules.
-pub(crate) const PLACEHOLDERS: &str = "placeholders.yml";
+pub const PLACEHOLDERS: &str = "placeholders.yml";
 /// Name of the file of exceptions beside rules.
-pub(crate) const EXCEPTIONS: &str = "exceptions.yml";
+pub const EXCEPTIONS: &str = "exceptions.yml";
 /// Folders below a folder of rules.
 const MAX_FOLDER_DEPTH: usize = 32;
 /// Rule files in all.

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use sentinel_archive::{Day, FileArchive};
+use sentinel_detect::RuleSourceError;
 use sentinel_durable::ManualClock;
 use sentinel_embedded::Database;
+use sentinel_state::backtests::{Baseline, RuleText};
 use serde_json::Value;
 
 use super::*;
+use crate::RulesInForce;
 use crate::testing::{event, no_rules, rule};
 
 struct World {
@@ -67,7 +70,7 @@ impl World {
     }
 
     fn reading(&self, archive: Arc<dyn Archive>, owner: &str) -> Runner {
-        Runner::new(self.store.clone(), archive, self.clock.clone(), no_rules(), owner)
+        Runner::new(self.store.clone(), archive, self.clock.clone(), Arc::new(no_rules()), owner)
     }
 
     async fn run(&self) -> bool {
@@ -263,9 +266,10 @@ async fn a_second_runner_waits_for_the_lease_and_an_overtaken_one_writes_nothing
         }
         let (store, archive, clock) = (store.clone(), archive.clone(), clock.clone());
         let other = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
             runtime.block_on(async {
-                let runner = || Runner::new(store.clone(), archive.clone(), clock.clone(), no_rules(), "two");
+                let none = Arc::new(no_rules());
+                let runner = || Runner::new(store.clone(), archive.clone(), clock.clone(), none.clone(), "two");
                 assert!(!runner().run_once(&going()).await.unwrap(), "the lease is held");
                 clock.advance(301);
                 assert!(runner().run_once(&going()).await.unwrap(), "the lease has ended");
@@ -290,6 +294,71 @@ async fn one_that_takes_too_long_says_so() {
     let failed = world.find("one").await;
     assert_eq!(failed.state, BacktestState::Failed);
     assert_eq!(failed.error.as_deref(), Some("it took longer than 60 minutes: ask for fewer days"));
+}
+
+/// An archive that does not answer.
+struct Stuck(Arc<FileArchive>);
+
+#[async_trait]
+impl Archive for Stuck {
+    async fn put(&self, events: &[Event]) -> Result<(), ArchiveError> {
+        self.0.put(events).await
+    }
+    async fn days(&self, account: &str) -> Result<Vec<String>, ArchiveError> {
+        self.0.days(account).await
+    }
+    async fn accounts(&self) -> Result<Vec<String>, ArchiveError> {
+        self.0.accounts().await
+    }
+    async fn read(&self, _: &str, _: &str) -> Result<Day, ArchiveError> {
+        std::future::pending().await
+    }
+    async fn forget_before(&self, time: Timestamp) -> Result<u64, ArchiveError> {
+        self.0.forget_before(time).await
+    }
+}
+
+#[tokio::test]
+async fn a_day_that_takes_too_long_to_read_is_not_waited_for() {
+    let world = world().await;
+    world.ask("one", &rule("a", "high", "CreateUser")).await;
+    let limits = Limits { seconds: 1, ..Limits::default() };
+    let runner = world.reading(Arc::new(Stuck(world.archive.clone())), "one").with_limits(limits);
+    assert!(runner.run_once(&going()).await.unwrap());
+    let failed = world.find("one").await;
+    assert_eq!((failed.state, failed.attempts), (BacktestState::Failed, 1));
+    assert_eq!(failed.error.as_deref(), Some("it took longer than 0 minutes: ask for fewer days"));
+    assert!(!world.run().await, "it is not begun again");
+}
+
+/// Rules that cannot be read.
+struct Unreadable;
+
+#[async_trait]
+impl InForce for Unreadable {
+    async fn rules(&self) -> Result<RulesInForce, InForceError> {
+        Err(RuleSourceError::unreadable(io::Error::other("denied")).into())
+    }
+}
+
+#[tokio::test]
+async fn rules_in_force_that_cannot_be_read_are_told_and_asked_for_only_when_they_count() {
+    let world = world().await;
+    let runner = |owner| {
+        let (store, archive, clock) = (world.store.clone(), world.archive.clone(), world.clock.clone());
+        Runner::new(store, archive, clock, Arc::new(Unreadable), owner)
+    };
+    assert!(!runner("one").run_once(&going()).await.unwrap(), "nothing waits");
+    world.ask("one", &rule("a", "high", "CreateUser")).await;
+    let (table, clock) = (world.store.table(), world.clock.as_ref());
+    let held = lease::acquire(table, LEASE, "other", clock, 300).await.unwrap().unwrap();
+    assert!(!runner("one").run_once(&going()).await.unwrap(), "another is at work");
+    assert_eq!(world.find("one").await.state, BacktestState::Queued);
+    lease::release(table, &held, clock).await.unwrap();
+    assert!(runner("one").run_once(&going()).await.unwrap());
+    let failed = world.find("one").await;
+    assert_eq!(failed.state, BacktestState::Failed);
+    assert_eq!(failed.error.as_deref(), Some("operators' rules cannot be read: denied"));
 }
 
 #[tokio::test]
