@@ -55,7 +55,10 @@ async fn operators_are_told_in_text() {
     let notice = Notice { title: "Logs stopped".into(), text: "Since noon.".into() };
     SnsNotifier::over(mocked::sns(&[&rule]), TOPIC).tell(&notice).await.unwrap();
     let sent = seen.lock().unwrap().take().unwrap();
-    assert_eq!((sent.topic_arn(), sent.subject(), sent.message()), (Some(TOPIC), Some("Logs stopped"), Some("Since noon.")));
+    assert_eq!(
+        (sent.topic_arn(), sent.subject(), sent.message()),
+        (Some(TOPIC), Some("Logs stopped"), Some("Since noon."))
+    );
     let denied = mock!(Client::publish).sequence().http_status(403, None).repeatedly().build();
     let failed = SnsNotifier::over(mocked::sns(&[&denied]), TOPIC).tell(&notice).await.unwrap_err();
     assert!(failed.to_string().contains("sns:Publish"), "{failed}");
