@@ -14,9 +14,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use sentinel_detect::{Call, Correlator, Noted, RuleIndex, RuleSet, ScorerError};
+use sentinel_detect::{Call, Correlator, Matcher, Noted, RuleIndex, RuleSet, ScorerError};
 use sentinel_enrich::{Accumulator, Collector, IndicatorList, collect::Fact};
-use sentinel_ingest::{self as ingest, Limits, Record, Seen, Sight, identity, lineage, normalise};
+use sentinel_ingest::{self as ingest, Head, Limits, Record, Seen, Sight, identity, lineage, normalise};
 use sentinel_model::{Channel, Detection, Event, Level, Provenance, Timestamp, Window, alert::MatchedRule};
 use sentinel_replay::{Pair, Pass};
 
@@ -145,6 +145,7 @@ impl Work {
 
 struct Worker<'w> {
     work: &'w Work,
+    matcher: Matcher<'w>,
     hits: Vec<RuleIndex>,
     numbers: Vec<u32>,
     who: String,
@@ -161,6 +162,7 @@ impl<'w> Worker<'w> {
         let worker = u16::try_from(number)?;
         Ok(Self {
             work,
+            matcher: Matcher::new(&work.rules),
             hits: Vec::new(),
             numbers: Vec::new(),
             who: String::new(),
@@ -259,10 +261,11 @@ impl<'w> Worker<'w> {
     fn record(&mut self, name: &str, record: &Record<'_>) -> io::Result<()> {
         let value = &record.value;
         self.found.reading.records += 1;
-        let id = identity::event_id(value, record.text);
+        let head = Head::of(value);
+        let id = identity::event_id(&head, value, record.text);
         let content = identity::content_hash(value);
         self.found.seen.note(&id, content)?;
-        if normalise::check_account(value, record.envelope).is_err() {
+        if normalise::check_account(&head, record.envelope).is_err() {
             self.found.reading.account_mismatches += 1;
         }
         if self.known.as_mut().is_some_and(|known| known.note(&id, content) == Sight::Duplicate) {
@@ -270,7 +273,7 @@ impl<'w> Worker<'w> {
         }
         let work = self.work;
         if let (Some(pair), Some(pass)) = (&work.pair, &mut self.found.pass) {
-            let (time, _) = normalise::event_time(value, record.envelope, work.now);
+            let (time, _) = normalise::event_time(&head, record.envelope, work.now);
             let reading = &mut self.found.reading;
             return pass.add(pair, value, time, || {
                 let channel = Channel::Folder { path: name.to_owned() };
@@ -279,18 +282,18 @@ impl<'w> Worker<'w> {
             });
         }
         let rules = &work.rules;
-        rules.matches(value, &mut self.hits);
-        let lineage = work.lineage && lineage::is_lineage_action(event_name(value));
+        self.matcher.matches(value, &mut self.hits);
+        let lineage = work.lineage && lineage::is_lineage_action(head.name());
         // What exceptions look at is not all in the sketch.
         let excepted = !self.hits.is_empty() && !rules.exceptions().is_empty();
         if !lineage && !excepted && self.models.is_none() {
-            return self.collect(record, &id, content, None);
+            return self.collect(record, &head, &id, content, None);
         }
         let channel = Channel::Folder { path: name.to_owned() };
         match normalise::normalise(record, Provenance { channel, received_at: work.now }) {
             Ok(event) => {
                 rules.suppress(&event, &mut self.hits);
-                self.collect(record, &id, content, Some(&event))?;
+                self.collect(record, &head, &id, content, Some(&event))?;
                 self.event(event);
             }
             Err(e) => self.found.reading.malformed(name, record.position.to_string(), e.to_string()),
@@ -299,12 +302,19 @@ impl<'w> Worker<'w> {
     }
 
     /// Collects what an event matched: what counts for correlations, and what are alerts.
-    fn collect(&mut self, record: &Record<'_>, id: &str, content: u64, event: Option<&Event>) -> io::Result<()> {
+    fn collect(
+        &mut self,
+        record: &Record<'_>,
+        head: &Head<'_>,
+        id: &str,
+        content: u64,
+        event: Option<&Event>,
+    ) -> io::Result<()> {
         if self.hits.is_empty() {
             return Ok(());
         }
         let rules = &self.work.rules;
-        let sketch = normalise::sketch(&record.value, record.envelope, self.work.now);
+        let sketch = normalise::sketch(head, record.envelope, self.work.now);
         let feeds = rules.feeds_correlations(&self.hits);
         let collector = &mut self.found.collector;
         self.numbers.clear();
@@ -369,9 +379,4 @@ impl<'w> Worker<'w> {
             Err(e) => eprintln!("model: {e}"),
         }
     }
-}
-
-fn event_name(record: &sonic_rs::Value) -> &str {
-    use sonic_rs::JsonValueTrait as _;
-    record.get("eventName").and_then(|n| n.as_str()).unwrap_or_default()
 }

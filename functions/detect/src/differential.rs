@@ -11,7 +11,7 @@ use serde_json::Value;
 use sonic_rs::{JsonContainerTrait, JsonValueTrait};
 
 use crate::{
-    check,
+    Matcher, check,
     rules::{LoadOptions, RuleSet},
     view::{FieldPath, Found, Objects, RecordView},
 };
@@ -71,11 +71,16 @@ fn expected(rule: &CompiledRule, paths: &[FieldPath], plain: &Value, record: &so
 
 fn compare(set: &RuleSet, records: &[String]) -> usize {
     let rules: Vec<_> = set.plain().map(|(index, rule)| (index, rule, fields(rule))).collect();
-    let (mut ours, mut total) = (Vec::new(), 0);
+    let (mut ours, mut again, mut total) = (Vec::new(), Vec::new(), 0);
+    let mut matcher = Matcher::new(set);
     for text in records {
         let plain: Value = serde_json::from_str(text).unwrap();
         let record = sonic_rs::from_str(text).unwrap();
         set.matches(&record, &mut ours);
+        for _ in 0..2 {
+            matcher.matches(&record, &mut again);
+            assert_eq!(again, ours, "one that remembers pairs differs on {text}");
+        }
         total += ours.len();
         for (index, rule, paths) in &rules {
             let (mine, theirs) = (ours.contains(index), expected(rule, paths, &plain, &record));

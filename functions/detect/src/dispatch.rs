@@ -125,15 +125,15 @@ pub(crate) enum Placement {
 
 /// The texts that rules are found by; `None` for what is absent or null.
 #[derive(Debug, Default)]
-struct Header<'a> {
-    name: Option<&'a str>,
-    source: Option<&'a str>,
+pub(crate) struct Header<'a> {
+    pub(crate) name: Option<&'a str>,
+    pub(crate) source: Option<&'a str>,
 }
 
 impl<'a> Header<'a> {
     /// `None` when a field is something that only a matcher can judge: no text, or of other alphabets, whose case
     /// matchers fold in more than one way.
-    fn of(record: &Lookup<'a>) -> Option<Self> {
+    pub(crate) fn of(record: &Lookup<'a>) -> Option<Self> {
         if !record.record.is_object() {
             return None;
         }
@@ -178,7 +178,8 @@ mod tests {
     fn tried(dispatch: &Dispatch, record: &str) -> Vec<u32> {
         let mut found = Vec::new();
         let record = sonic_rs::from_str(record).unwrap();
-        dispatch.candidates(&Fields::default().of(&record), |_| false, |r, _| found.push(r));
+        let fields = Fields::default();
+        dispatch.candidates(&fields.of(&record, &fields.scratch()), |_| false, |r, _| found.push(r));
         found
     }
 

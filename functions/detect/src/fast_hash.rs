@@ -3,7 +3,7 @@
 //! Keys are what rules say and numbers made of it, never what records say; caps on rules bound how many there are.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{BuildHasherDefault, Hasher},
 };
 
@@ -11,6 +11,9 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// A table.
 pub(crate) type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<Fast>>;
+
+/// A set.
+pub(crate) type FastSet<K> = HashSet<K, BuildHasherDefault<Fast>>;
 
 /// Hashes texts and numbers.
 #[derive(Debug, Default)]
@@ -50,7 +53,7 @@ impl Hasher for Fast {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashSet, hash::BuildHasher};
+    use std::hash::BuildHasher;
 
     use super::*;
 

@@ -35,6 +35,11 @@ const TEXTS: usize = 12;
 /// Costs, in nanoseconds, beyond which a verdict is remembered.
 pub(crate) const CHEAP: u32 = 8;
 
+/// Whether a field is one of the two that a record is found by.
+pub(crate) fn is_name(field: usize) -> bool {
+    matches!(field, EVENT_NAME | EVENT_SOURCE)
+}
+
 /// The fields and matchers of a rule set.
 #[derive(Debug)]
 pub(crate) struct Fields {
@@ -156,19 +161,44 @@ impl Fields {
         test.quick.cost().saturating_add(1)
     }
 
-    /// A record to look fields up in.
-    pub(crate) fn of<'a>(&'a self, record: &'a Value) -> Lookup<'a> {
+    /// Memory for looking fields up, once the set is complete.
+    pub(crate) fn scratch(&self) -> Scratch {
+        Scratch {
+            places: vec![Cell::new(0); self.paths.len()].into(),
+            verdicts: vec![Cell::new(0); self.verdicts].into(),
+            begins: vec![Cell::new(0); self.keys.len()].into(),
+        }
+    }
+
+    /// A record to look fields up in, one at a time with the same memory.
+    pub(crate) fn of<'a>(&'a self, record: &'a Value, scratch: &'a Scratch) -> Lookup<'a> {
+        scratch.clear();
         Lookup {
             record,
             fields: self,
-            opened: Opened::new(&self.keys),
-            places: vec![Cell::new(0); self.paths.len()].into(),
+            opened: Opened::new(&self.keys, &scratch.begins),
+            places: &scratch.places,
             known: [const { Cell::new(Known { value: None, kind: Kind::Nothing }) }; REMEMBERED],
             count: Cell::new(0),
             texts: OnceCell::new(),
-            verdicts: vec![Cell::new(0); self.verdicts].into(),
+            verdicts: &scratch.verdicts,
             words: OnceCell::new(),
         }
+    }
+}
+
+/// What is remembered of one record, in memory that serves the next one too.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    places: Box<[Cell<u8>]>,
+    verdicts: Box<[Cell<u8>]>,
+    begins: Box<[Cell<u32>]>,
+}
+
+impl Scratch {
+    fn clear(&self) {
+        self.places.iter().chain(&self.verdicts).for_each(|cell| cell.set(0));
+        self.begins.iter().for_each(|cell| cell.set(0));
     }
 }
 
@@ -197,13 +227,13 @@ pub(crate) struct Lookup<'a> {
     fields: &'a Fields,
     opened: Opened<'a>,
     /// For each field its place in `known` plus one; 0 for one that was not looked up.
-    places: Box<[Cell<u8>]>,
+    places: &'a [Cell<u8>],
     known: [Cell<Known<'a>>; REMEMBERED],
     /// How many are known.
     count: Cell<u8>,
     texts: OnceCell<Box<Texts<'a>>>,
     /// 0 where nothing was decided, 1 for no, 2 for yes.
-    verdicts: Box<[Cell<u8>]>,
+    verdicts: &'a [Cell<u8>],
     words: OnceCell<String>,
 }
 
@@ -291,6 +321,11 @@ impl<'a> Lookup<'a> {
             self.places[field].set(self.count.get());
         }
         (place, known)
+    }
+
+    /// Whether a matcher is on a field that a record is found by.
+    pub(crate) fn is_about_names(&self, number: usize) -> bool {
+        is_name(self.fields.tests[number].field)
     }
 
     /// The verdict of a matcher on a field.
@@ -382,7 +417,8 @@ mod tests {
         let last = 59;
         let text = format!(r#"{{"f0":{{"x":1}},"f1":[{{"x":2}},{{"x":3}}],"f{last}":{{"x":4}}}}"#);
         let record = sonic_rs::from_str(&text).unwrap();
-        let lookup = fields.of(&record);
+        let scratch = fields.scratch();
+        let lookup = fields.of(&record, &scratch);
         for _ in 0..2 {
             assert!(matches!(lookup.find(numbers[0]), Found::One(_)));
             assert!(matches!(lookup.find(numbers[1]), Found::Many(all) if all.len() == 2));
@@ -406,10 +442,11 @@ mod tests {
         let tests: Vec<_> = (0..TEXTS + 3).map(|n| fields.test(&format!("f{n}"), quick(&format!("x{n}y")))).collect();
         let members: Vec<_> = (0..TEXTS + 3).map(|n| format!(r#""f{n}":{{"k":"aX{n}Yb"}}"#)).collect();
         let record = sonic_rs::from_str(&format!("{{{}}}", members.join(","))).unwrap();
-        let lookup = fields.of(&record);
+        let scratch = fields.scratch();
+        let lookup = fields.of(&record, &scratch);
         assert!(tests.iter().chain(&tests).all(|t| lookup.test(*t)));
         let other = sonic_rs::from_str("{}").unwrap();
-        let lookup = fields.of(&other);
+        let lookup = fields.of(&other, &scratch);
         assert!(!tests.iter().any(|t| lookup.test(*t)));
     }
 
@@ -434,7 +471,8 @@ mod tests {
             (r#"{"x":"_ÄÖZ_"}"#, [false, true]),
         ] {
             let record = sonic_rs::from_str(record).unwrap();
-            let lookup = fields.of(&record);
+            let scratch = fields.scratch();
+            let lookup = fields.of(&record, &scratch);
             assert_eq!([lookup.keyword(ab), lookup.keyword(any)], hits);
             assert_eq!([lookup.keyword(ab), lookup.keyword(any)], hits, "asked again");
         }

@@ -118,9 +118,9 @@ impl Program {
         graph.cost(self.0.found)
     }
 
-    /// Whether a record matches. `found`: the dispatch found the rule for the record by its values.
-    pub(crate) fn matches(self, graph: &Graph, record: &Lookup<'_>, found: bool) -> bool {
-        graph.holds(if found { self.0.found } else { self.0.whole }, record)
+    /// What decides whether a record matches. `found`: the dispatch found the rule for the record by its values.
+    pub(crate) fn condition(self, found: bool) -> Id {
+        if found { self.0.found } else { self.0.whole }
     }
 }
 
@@ -248,7 +248,7 @@ mod tests {
 
     fn matches(program: &(Program, Fields, Graph), record: &str) -> bool {
         let record = sonic_rs::from_str(record).unwrap();
-        program.0.matches(&program.2, &program.1.of(&record), false)
+        program.2.holds(program.0.condition(false), &program.1.of(&record, &program.1.scratch()))
     }
 
     fn made(yaml: &str) -> Result<(Program, Fields, Graph), TooLarge> {

@@ -97,8 +97,8 @@ fn name(said: &mut String, text: &str) {
 }
 
 fn clip(said: &mut String, text: &str, most: usize) {
-    // Nearly all names: nothing to clean, nothing to cut.
-    if text.len() <= most && text.bytes().all(|b| b.is_ascii_graphic()) {
+    // Nearly all names: nothing to clean, nothing to cut. Without a way out early, many bytes are looked at at once.
+    if text.len() <= most && text.bytes().fold(true, |plain, b| plain & b.is_ascii_graphic()) {
         return said.push_str(text);
     }
     let (mut space, mut length) = (false, 0);

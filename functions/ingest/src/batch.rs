@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use sentinel_model::{Channel, Event, Provenance, Timestamp, hash, provenance};
 
+use crate::head::Head;
 use crate::normalise::{self, check_account};
 use crate::{Found, Position, Record, Report, Seen, Sight, identity};
 
@@ -91,8 +92,9 @@ impl<'a> Batch<'a> {
 
     /// Takes note of a record handed on before, so that what follows is judged as it was then.
     fn skip(&mut self, record: &Record<'_>) {
-        if check_account(&record.value, record.envelope).is_ok() {
-            let id = identity::event_id(&record.value, record.text);
+        let head = Head::of(&record.value);
+        if check_account(&head, record.envelope).is_ok() {
+            let id = identity::event_id(&head, &record.value, record.text);
             self.seen.note(&id, identity::content_hash(&record.value));
         }
     }
@@ -100,8 +102,9 @@ impl<'a> Batch<'a> {
     fn record(&mut self, origin: usize, record: &Record<'_>) {
         let Taken { source, report, .. } = &mut self.taken[origin];
         report.records += 1;
-        let id = identity::event_id(&record.value, record.text);
-        if let Err(mismatch) = check_account(&record.value, record.envelope) {
+        let head = Head::of(&record.value);
+        let id = identity::event_id(&head, &record.value, record.text);
+        if let Err(mismatch) = check_account(&head, record.envelope) {
             tracing::warn!(event_id = %id, input = source.name, %mismatch, "record set aside");
             report.set_aside(id.into_owned(), mismatch.to_string());
             return;

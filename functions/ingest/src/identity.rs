@@ -9,15 +9,17 @@ use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use sentinel_model::hash;
-use sonic_rs::{JsonNumberTrait as _, JsonValueTrait as _, Value, ValueRef};
+use sonic_rs::{JsonNumberTrait as _, Value, ValueRef};
 use xxhash_rust::xxh3::xxh3_64;
+
+use crate::head::{self, Head};
 
 /// The identity of a record: its `eventID`, or `sha256:` and a hash of the record with sorted keys.
 /// `text` is the record's JSON.
-pub fn event_id<'a>(value: &'a Value, text: &str) -> Cow<'a, str> {
-    match value.get("eventID").and_then(|v| v.as_str()) {
-        Some(id) if !id.is_empty() => Cow::Borrowed(id),
-        _ => Cow::Owned(hashed_id(value, text)),
+pub fn event_id<'a>(head: &Head<'a>, value: &Value, text: &str) -> Cow<'a, str> {
+    match head::text(head.event_id) {
+        Some(id) => Cow::Borrowed(id),
+        None => Cow::Owned(hashed_id(value, text)),
     }
 }
 
@@ -153,7 +155,10 @@ mod tests {
 
     #[test]
     fn the_id_is_the_event_id_or_a_hash_of_the_record() {
-        let id = |text: &str| event_id(&sonic_rs::from_str(text).unwrap(), text).into_owned();
+        let id = |text: &str| {
+            let value = sonic_rs::from_str(text).unwrap();
+            event_id(&Head::of(&value), &value, text).into_owned()
+        };
         assert_eq!(id(r#"{"eventID":"e-1","a":1}"#), "e-1");
         let hashed = id(r#"{"eventName":"X","eventSource":"y"}"#);
         assert!(hashed.starts_with("sha256:"));

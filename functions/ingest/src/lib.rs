@@ -7,6 +7,7 @@
 //! [`poll`] asks the CloudTrail API of an account that has no trail.
 
 mod batch;
+mod head;
 pub mod identity;
 mod ingest;
 pub mod lineage;
@@ -18,6 +19,7 @@ pub mod reader;
 mod report;
 
 pub use batch::BATCH_EVENTS;
+pub use head::Head;
 pub use identity::{Seen, Sight};
 pub use ingest::{Ingest, IngestError, Input, Stop};
 pub use reader::{Envelope, Found, Limits, Position, ReadError, Reader, Record, read};

@@ -43,6 +43,11 @@ struct Step {
 }
 
 impl Keys {
+    /// How many branches there are.
+    pub(super) fn len(&self) -> usize {
+        self.branches.len()
+    }
+
     /// The way to a field whose path is these keys, each with all that is left from there on if it is not the last.
     pub(super) fn route<'p>(
         &mut self,
@@ -153,7 +158,7 @@ impl Names {
 /// The objects of one record that were read so far.
 pub(super) struct Opened<'a> {
     /// For each branch where its places begin, plus one; 0 for an object that was not read.
-    begins: Box<[Cell<u32>]>,
+    begins: &'a [Cell<u32>],
     places: RefCell<Vec<Option<&'a Value>>>,
 }
 
@@ -166,11 +171,9 @@ pub(super) enum End<'a> {
 }
 
 impl<'a> Opened<'a> {
-    pub(super) fn new(keys: &Keys) -> Self {
-        Self {
-            begins: vec![Cell::new(0); keys.branches.len()].into(),
-            places: RefCell::new(Vec::with_capacity(keys.branches[0].below.len() + 64)),
-        }
+    /// Nothing was read yet: `begins` are 0, as many as there are branches.
+    pub(super) fn new(keys: &Keys, begins: &'a [Cell<u32>]) -> Self {
+        Self { begins, places: RefCell::new(Vec::with_capacity(keys.branches[0].below.len() + 64)) }
     }
 
     pub(super) fn find(&self, keys: &Keys, route: &Route, record: &'a Value) -> End<'a> {
@@ -266,7 +269,8 @@ mod tests {
             let mut fields = Fields::default();
             let numbers: Vec<_> = PATHS.iter().map(|p| fields.number(p)).collect();
             let record: Value = sonic_rs::from_str(&text).unwrap();
-            let lookup = fields.of(&record);
+            let scratch = fields.scratch();
+            let lookup = fields.of(&record, &scratch);
             for at in order {
                 let (mine, plain) = (lookup.find(numbers[at]), crate::view::FieldPath::parse(PATHS[at]).find(&record));
                 let same = match (&mine, &plain) {

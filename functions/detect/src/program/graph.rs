@@ -7,7 +7,7 @@
 use super::Members;
 use crate::{
     fast_hash::FastMap,
-    fields::{CHEAP, Fields, Lookup},
+    fields::{CHEAP, Fields, Lookup, is_name},
 };
 
 /// The number of a node.
@@ -181,7 +181,7 @@ impl Graph {
     }
 
     /// The verdict of a node on a record.
-    pub(super) fn holds(&self, id: Id, record: &Lookup<'_>) -> bool {
+    pub(crate) fn holds(&self, id: Id, record: &Lookup<'_>) -> bool {
         let node = self.nodes[id as usize];
         match node.memo.checked_sub(1) {
             None => self.judge(node.kind, record),
@@ -211,6 +211,52 @@ impl Graph {
                 missing == 0
             }
         }
+    }
+
+    /// The verdict of a node, where the record's `eventName` and `eventSource` decide it.
+    fn decided(&self, id: Id, record: &Lookup<'_>) -> Option<bool> {
+        match self.nodes[id as usize].kind {
+            Kind::Fixed(verdict) => Some(verdict),
+            Kind::Test(test) => record.is_about_names(test as usize).then(|| record.test(test as usize)),
+            Kind::Exists(field, there) => is_name(field as usize).then(|| record.is_there(field as usize) == there),
+            Kind::Not(inner) => Some(!self.decided(inner, record)?),
+            Kind::All(from, count) => self.decided_by(self.range(from, count), false, record),
+            Kind::Any(from, count) => self.decided_by(self.range(from, count), true, record),
+            Kind::Keyword(_) | Kind::Members(_) | Kind::AtLeast(..) => None,
+        }
+    }
+
+    /// `verdict` if one of the parts has it, else the other one if all have that.
+    fn decided_by(&self, parts: &[Id], verdict: bool, record: &Lookup<'_>) -> Option<bool> {
+        let mut all = true;
+        for part in parts {
+            match self.decided(*part, record) {
+                Some(found) if found == verdict => return Some(verdict),
+                Some(_) => {}
+                None => all = false,
+            }
+        }
+        all.then_some(!verdict)
+    }
+
+    /// Adds what is still to be asked of records with the `eventName` and `eventSource` of this one for the node to
+    /// hold: all of it must. `false` when it holds for none of them.
+    pub(crate) fn left_to_ask(&self, id: Id, record: &Lookup<'_>, asked: &mut Vec<Id>) -> bool {
+        if let Some(verdict) = self.decided(id, record) {
+            return verdict;
+        }
+        let kind = self.nodes[id as usize].kind;
+        if let Kind::All(from, count) = kind {
+            return self.range(from, count).iter().all(|p| self.left_to_ask(*p, record, asked));
+        }
+        if let Kind::Any(from, count) = kind {
+            let mut open = self.range(from, count).iter().filter(|p| self.decided(**p, record).is_none());
+            if let (Some(only), None) = (open.next(), open.next()) {
+                return self.left_to_ask(*only, record, asked);
+            }
+        }
+        asked.push(id);
+        true
     }
 
     /// How many nodes there are, and how many of them are remembered.
@@ -308,13 +354,19 @@ mod tests {
         #[test]
         fn verdicts_are_those_of_the_trees(trees in prop::collection::vec(tree(), 1..6), there in any::<[bool; 4]>()) {
             let (mut graph, mut fields) = (Graph::default(), Fields::default());
-            let numbers: Vec<_> = (0..4).map(|n| fields.number(&format!("f{n}"))).collect();
+            // What the names decide is left out of what is asked.
+            let names = ["eventName", "eventSource", "f2", "f3"];
+            let numbers: Vec<_> = names.iter().map(|name| fields.number(name)).collect();
             let ids: Vec<_> = trees.iter().map(|t| t.enter(&mut graph, &mut fields, &numbers)).collect();
-            let members: Vec<_> = (0..4).filter(|n| there[*n]).map(|n| format!(r#""f{n}":1"#)).collect();
+            let members: Vec<_> = (0..4).filter(|n| there[*n]).map(|n| format!(r#""{}":1"#, names[n])).collect();
             let record = sonic_rs::from_str(&format!("{{{}}}", members.join(","))).unwrap();
-            let lookup = fields.of(&record);
+            let scratch = fields.scratch();
+            let lookup = fields.of(&record, &scratch);
             for (tree, id) in trees.iter().zip(ids) {
                 prop_assert_eq!(graph.holds(id, &lookup), tree.holds(&there), "{:?}", tree);
+                let mut asked = Vec::new();
+                let left = graph.left_to_ask(id, &lookup, &mut asked) && asked.iter().all(|id| graph.holds(*id, &lookup));
+                prop_assert_eq!(left, tree.holds(&there), "{:?}", tree);
             }
         }
     }

@@ -19,7 +19,11 @@ use super::{
     locate,
     meta::{self, RuleMeta, file_stem},
 };
-use crate::{detection::rule_reason, view::FieldPath};
+use crate::{
+    detection::rule_reason,
+    fast_hash::{FastMap, FastSet},
+    view::FieldPath,
+};
 
 /// Longest timespan in seconds: 92 days. State is kept for longer than that.
 const MAX_TIMESPAN: u64 = 92 * 86_400;
@@ -40,9 +44,9 @@ pub(crate) struct Correlations {
     /// Plans that raise no alert of their own.
     pub(crate) quiet_plans: HashSet<usize>,
     /// By rule: what its hits feed.
-    pub(crate) feeds: HashMap<u32, Vec<Feed>>,
+    pub(crate) feeds: FastMap<u32, Vec<Feed>>,
     /// Rules that raise no alert of their own.
-    pub(crate) quiet: HashSet<u32>,
+    pub(crate) quiet: FastSet<u32>,
 }
 
 /// What a rule's hits bring to a plan.

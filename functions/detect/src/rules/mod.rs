@@ -44,8 +44,11 @@ use compiled::Compiled;
 use crate::{
     detection::rule_reason,
     dispatch::{Dispatch, DispatchStats, Needs, Placement},
-    fields::Fields,
-    program::{MAX_ALWAYS, MAX_ALWAYS_COST, Program, TooLarge, graph::Graph},
+    fields::{Fields, Lookup},
+    program::{
+        MAX_ALWAYS, MAX_ALWAYS_COST, Program, TooLarge,
+        graph::{Graph, Id},
+    },
 };
 
 /// A rule's place in its set.
@@ -119,14 +122,36 @@ impl RuleSet {
     /// set's order.
     pub fn matches(&self, record: &Value, hits: &mut Vec<RuleIndex>) {
         hits.clear();
-        let fields = self.fields.of(record);
-        let skipped = |number: u32| self.programs[number as usize].is_none();
-        self.dispatch.candidates(&fields, skipped, |number, found| {
-            if self.programs[number as usize].is_some_and(|p| p.matches(&self.graph, &fields, found)) {
+        let scratch = self.fields.scratch();
+        self.matches_of(&self.fields.of(record, &scratch), hits);
+    }
+
+    /// The same for a record in which fields can be looked up; `hits` is empty.
+    pub(crate) fn matches_of(&self, record: &Lookup<'_>, hits: &mut Vec<RuleIndex>) {
+        self.candidates(record, |number, condition| {
+            if self.graph.holds(condition, record) {
                 hits.push(RuleIndex(number));
             }
         });
         hits.sort_unstable();
+    }
+
+    /// The rules that may match a record, in any order, each with what then decides.
+    pub(crate) fn candidates(&self, record: &Lookup<'_>, mut each: impl FnMut(u32, Id)) {
+        let skipped = |number: u32| self.programs[number as usize].is_none();
+        self.dispatch.candidates(record, skipped, |number, found| {
+            if let Some(program) = self.programs[number as usize] {
+                each(number, program.condition(found));
+            }
+        });
+    }
+
+    pub(crate) fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    pub(crate) fn fields(&self) -> &Fields {
+        &self.fields
     }
 
     /// Drops the hits of an event that an operator's exception takes, and counts them. Resources are told from the

@@ -18,8 +18,8 @@ pub(crate) fn text_at<'a>(value: &'a Value, keys: &[&str]) -> Option<&'a str> {
 }
 
 /// A boolean, also written as text.
-pub(super) fn boolean(value: &Value, key: &str) -> Option<bool> {
-    let member = value.get(key)?;
+pub(super) fn boolean(member: Option<&Value>) -> Option<bool> {
+    let member = member?;
     member.as_bool().or_else(|| match member.as_str()? {
         "true" | "True" => Some(true),
         "false" | "False" => Some(false),

@@ -10,13 +10,13 @@ mod targets;
 use std::{borrow::Cow, net::IpAddr};
 
 use sentinel_model::{Action, Event, Network, Outcome, Principal, Provenance, RawRecord, SourceKind, Timestamp, time};
-use sonic_rs::{JsonType, JsonValueTrait as _, Value};
+use sonic_rs::{JsonType, JsonValueTrait as _};
 
-use crate::{Envelope, Record, identity, lineage};
+use crate::{Envelope, Record, head, head::Head, identity, lineage};
 
 pub use fields::is_account;
-pub(crate) use fields::{partition, path, text, text_at};
-pub use principal::principal;
+pub(crate) use fields::{partition, text, text_at};
+use principal::principal;
 pub use targets::targets;
 
 /// What stands for an account or service that nothing tells.
@@ -42,8 +42,8 @@ pub struct AccountMismatch {
 
 /// Checks that the account in the EventBridge envelope, and that in the key, is the record's
 /// `recipientAccountId`, where both are there. The owner of a CloudWatch Logs subscription is not compared.
-pub fn check_account(value: &Value, envelope: &Envelope) -> Result<(), AccountMismatch> {
-    let Some(record) = text(value, "recipientAccountId") else { return Ok(()) };
+pub fn check_account(head: &Head<'_>, envelope: &Envelope) -> Result<(), AccountMismatch> {
+    let Some(record) = head::text(head.account) else { return Ok(()) };
     for sender in [&envelope.account, &envelope.key.account].into_iter().flatten() {
         if sender != record {
             return Err(AccountMismatch { record: record.to_owned(), sender: sender.clone() });
@@ -54,25 +54,29 @@ pub fn check_account(value: &Value, envelope: &Envelope) -> Result<(), AccountMi
 
 /// The account in which the event happened: `recipientAccountId`, else the envelope's or the key's, else
 /// that of the identity, else the log group's owner, else `unknown`. What is no account id counts as absent.
-pub fn account<'a>(value: &'a Value, envelope: &'a Envelope) -> &'a str {
-    text(value, "recipientAccountId")
+pub fn account<'a>(head: &Head<'a>, envelope: &'a Envelope) -> &'a str {
+    account_of(head, &head.who(), envelope)
+}
+
+fn account_of<'a>(head: &Head<'a>, who: &head::Identity<'a>, envelope: &'a Envelope) -> &'a str {
+    head::text(head.account)
         .filter(|a| is_account(a))
         .or_else(|| envelope.account.as_deref().filter(|a| is_account(a)))
         .or(envelope.key.account.as_deref())
-        .or_else(|| text_at(value, &["userIdentity", "accountId"]).filter(|a| is_account(a)))
+        .or_else(|| head::text(who.account).filter(|a| is_account(a)))
         .or_else(|| envelope.owner.as_deref().filter(|a| is_account(a)))
         .unwrap_or(UNKNOWN)
 }
 
 /// `awsRegion`, else the envelope's or the key's Region.
-pub fn region<'a>(value: &'a Value, envelope: &'a Envelope) -> Option<&'a str> {
-    text(value, "awsRegion").or(envelope.region.as_deref()).or(envelope.key.region.as_deref())
+pub fn region<'a>(head: &Head<'a>, envelope: &'a Envelope) -> Option<&'a str> {
+    head::text(head.region).or(envelope.region.as_deref()).or(envelope.key.region.as_deref())
 }
 
 /// The event's time, and whether the record itself told it. Without a readable `eventTime` it is the
 /// envelope's, the key's, the file's, and last that of arrival.
-pub fn event_time(value: &Value, envelope: &Envelope, received_at: Timestamp) -> (Timestamp, bool) {
-    let own = value.get("eventTime").and_then(|t| match t.get_type() {
+pub fn event_time(head: &Head<'_>, envelope: &Envelope, received_at: Timestamp) -> (Timestamp, bool) {
+    let own = head.event_time.and_then(|t| match t.get_type() {
         JsonType::String => time::parse_event_time(t.as_str()?),
         JsonType::Number => time::epoch(t.as_i64()?),
         _ => None,
@@ -85,18 +89,18 @@ pub fn event_time(value: &Value, envelope: &Envelope, received_at: Timestamp) ->
 
 /// How the event ended. A record without `errorCode` was carried out, but for sign-ins, which say so in
 /// `responseElements` (AWS CloudTrail User Guide, "AWS Management Console sign-in events").
-pub fn outcome(value: &Value) -> Outcome {
-    match failure(value) {
+pub fn outcome(head: &Head<'_>) -> Outcome {
+    match failure(head) {
         Some(code) => {
-            Outcome::Failure { code: code.into_owned(), message: text(value, "errorMessage").map(str::to_owned) }
+            Outcome::Failure { code: code.into_owned(), message: head::text(head.error_message).map(str::to_owned) }
         }
         None => Outcome::Success,
     }
 }
 
 /// The code of what failed; `None` when it was carried out.
-fn failure(value: &Value) -> Option<Cow<'_, str>> {
-    let code = value.get("errorCode").filter(|c| !c.is_null());
+fn failure<'a>(head: &Head<'a>) -> Option<Cow<'a, str>> {
+    let code = head.error_code.filter(|c| !c.is_null());
     let code = code.map(|code| match code.as_str() {
         Some(text) => Cow::Borrowed(text),
         None => Cow::Owned(sonic_rs::to_string(code).unwrap_or_default()),
@@ -104,31 +108,26 @@ fn failure(value: &Value) -> Option<Cow<'_, str>> {
     if let Some(code) = code.filter(|c| !c.is_empty()) {
         return Some(code);
     }
-    let sign_in = text(value, "eventName").and_then(|name| text_at(value, &["responseElements", name]));
+    let sign_in = head::text(head.event_name).and_then(|name| text(head.response?, name));
     sign_in.filter(|answer| matches!(*answer, "Failure" | "Failed")).map(Cow::Borrowed)
 }
 
 /// Where the event came from.
-pub fn network(value: &Value) -> Network {
-    let source = text(value, "sourceIPAddress");
+pub fn network(head: &Head<'_>) -> Network {
+    let source = head::text(head.source);
     let source_ip = source.and_then(|s| s.trim().parse().ok());
     Network {
         source_ip,
         source_host: source.filter(|_| source_ip.is_none()).map(str::to_owned),
-        user_agent: text(value, "userAgent").map(str::to_owned),
-        vpc_endpoint: text(value, "vpcEndpointId").map(str::to_owned),
+        user_agent: head::text(head.user_agent).map(str::to_owned),
+        vpc_endpoint: head::text(head.vpc_endpoint).map(str::to_owned),
     }
-}
-
-/// The access key that signed the call, where the record names one.
-pub fn access_key(value: &Value) -> Option<&str> {
-    text_at(value, &["userIdentity", "accessKeyId"])
 }
 
 /// Makes the event of a record. `provenance` says how this copy came.
 pub fn normalise(record: &Record<'_>, provenance: Provenance) -> Result<Event, NormaliseError> {
     let raw = RawRecord::new(record.text.to_owned())?;
-    let id = identity::event_id(&record.value, record.text).into_owned();
+    let id = identity::event_id(&Head::of(&record.value), &record.value, record.text).into_owned();
     let mut event = outline(record, id, identity::content_hash(&record.value), provenance, raw);
     event.targets = targets(&record.value);
     event.lineage = lineage::edges(&record.value, &event);
@@ -138,29 +137,31 @@ pub fn normalise(record: &Record<'_>, provenance: Provenance) -> Result<Event, N
 /// The event of a record without targets and lineage, from what is known of it already: its id, content hash
 /// and text. For those who look at many records and need only who did what; `raw` may then be anything.
 pub fn outline(record: &Record<'_>, id: String, content: u64, provenance: Provenance, raw: RawRecord) -> Event {
-    let (value, envelope) = (&record.value, record.envelope);
-    let (time, own_time) = event_time(value, envelope, provenance.received_at);
-    let account = account(value, envelope).to_owned();
-    let region = region(value, envelope).map(str::to_owned);
+    let envelope = record.envelope;
+    let head = Head::of(&record.value);
+    let who = head.who();
+    let (time, own_time) = event_time(&head, envelope, provenance.received_at);
+    let account = account_of(&head, &who, envelope);
+    let region = region(&head, envelope);
     Event {
         id,
         content,
         time,
-        time_text: value.get("eventTime").filter(|_| own_time).map(fields::as_text),
+        time_text: head.event_time.filter(|_| own_time).map(fields::as_text),
         source: SourceKind::CloudTrail,
-        principal: principal(value, &account, region.as_deref()),
-        account,
+        principal: principal(&head, &who, account, region),
+        account: account.to_owned(),
         action: Action {
-            service: text(value, "eventSource").unwrap_or(UNKNOWN).to_owned(),
-            name: text(value, "eventName").unwrap_or_default().to_owned(),
-            read_only: fields::boolean(value, "readOnly"),
+            service: head::text(head.event_source).unwrap_or(UNKNOWN).to_owned(),
+            name: head.name().to_owned(),
+            read_only: fields::boolean(head.read_only),
         },
-        region,
-        access_key_id: access_key(value).map(str::to_owned),
-        invoked_by: text_at(value, &["userIdentity", "invokedBy"]).map(str::to_owned),
+        region: region.map(str::to_owned),
+        access_key_id: head::text(who.access_key).map(str::to_owned),
+        invoked_by: head::text(who.invoked_by).map(str::to_owned),
         targets: Vec::new(),
-        network: network(value),
-        outcome: outcome(value),
+        network: network(&head),
+        outcome: outcome(&head),
         lineage: Vec::new(),
         provenance: vec![provenance],
         raw,
@@ -197,28 +198,28 @@ pub struct Sketch<'a> {
 }
 
 /// The sketch of a record. `received_at` is the event's time where nothing else tells one.
-pub fn sketch<'a>(value: &'a Value, envelope: &'a Envelope, received_at: Timestamp) -> Sketch<'a> {
-    let account = account(value, envelope);
-    let region = region(value, envelope);
-    let source = text(value, "sourceIPAddress");
+pub fn sketch<'a>(head: &Head<'a>, envelope: &'a Envelope, received_at: Timestamp) -> Sketch<'a> {
+    let who = head.who();
+    let account = account_of(head, &who, envelope);
+    let region = region(head, envelope);
     Sketch {
-        time: event_time(value, envelope, received_at).0,
-        principal: principal(value, account, region),
+        time: event_time(head, envelope, received_at).0,
+        principal: principal(head, &who, account, region),
         account,
         region,
-        service: text(value, "eventSource").unwrap_or(UNKNOWN),
-        action: text(value, "eventName").unwrap_or_default(),
-        read_only: fields::boolean(value, "readOnly"),
-        access_key: access_key(value),
-        invoked_by: text_at(value, &["userIdentity", "invokedBy"]),
-        source: source.map(|text| match text.trim().parse::<IpAddr>() {
+        service: head::text(head.event_source).unwrap_or(UNKNOWN),
+        action: head.name(),
+        read_only: fields::boolean(head.read_only),
+        access_key: head::text(who.access_key),
+        invoked_by: head::text(who.invoked_by),
+        source: head::text(head.source).map(|text| match text.trim().parse::<IpAddr>() {
             // The usual spelling of an IPv4 address is the only one.
             Ok(IpAddr::V4(_)) if text.trim() == text => Cow::Borrowed(text),
             Ok(ip) => Cow::Owned(ip.to_string()),
             Err(_) => Cow::Borrowed(text),
         }),
-        user_agent: text(value, "userAgent"),
-        failure: failure(value),
+        user_agent: head::text(head.user_agent),
+        failure: failure(head),
     }
 }
 

@@ -4,18 +4,19 @@
 use sentinel_model::{Principal, PrincipalKind};
 use sonic_rs::{JsonValueTrait as _, Value};
 
-use super::{is_account, partition, path, text, text_at};
+use super::{is_account, partition, text_at};
+use crate::head::{self, Head, text};
 
 /// What CloudTrail writes for a user name that may be a password typed into the wrong field.
 const HIDDEN: &str = "HIDDEN_DUE_TO_SECURITY_REASONS";
 
-/// The principal of a record that happened in `account`.
-pub fn principal(record: &Value, account: &str, region: Option<&str>) -> Principal {
-    let Some(identity) = record.get("userIdentity").filter(|i: &&Value| Value::is_object(i)) else {
+/// The principal of a record that happened in `account`; `who` is the record's `userIdentity`.
+pub(super) fn principal(record: &Head<'_>, who: &head::Identity<'_>, account: &str, region: Option<&str>) -> Principal {
+    if !record.identity.is_some_and(Value::is_object) {
         return service_or_unknown(record);
-    };
-    let who = Identity { record, json: identity, account, partition: partition(region) };
-    match text(identity, "type") {
+    }
+    let who = Identity { record, who, account, partition: partition(region) };
+    match text(who.who.kind) {
         Some("Root") => who.root(),
         Some("IAMUser") => who.user(),
         Some("AssumedRole") => who.session(),
@@ -29,9 +30,9 @@ pub fn principal(record: &Value, account: &str, region: Option<&str>) -> Princip
 }
 
 /// A record without an identity: what a service did by itself, or nobody known.
-fn service_or_unknown(record: &Value) -> Principal {
-    match text(record, "eventSource") {
-        Some(host) if text(record, "eventType") == Some("AwsServiceEvent") && is_host(host) => service(host),
+fn service_or_unknown(record: &Head<'_>) -> Principal {
+    match text(record.event_source) {
+        Some(host) if text(record.event_type) == Some("AwsServiceEvent") && is_host(host) => service(host),
         _ => Principal::unknown(),
     }
 }
@@ -48,36 +49,32 @@ fn is_host(text: &str) -> bool {
     text.contains('.') && !text.contains(char::is_whitespace)
 }
 
-struct Identity<'a> {
-    record: &'a Value,
-    json: &'a Value,
-    account: &'a str,
+struct Identity<'h, 'a> {
+    record: &'h Head<'a>,
+    who: &'h head::Identity<'a>,
+    account: &'h str,
     partition: &'static str,
 }
 
-impl<'a> Identity<'a> {
-    fn text(&self, key: &str) -> Option<&'a str> {
-        text(self.json, key)
-    }
-
+impl<'a> Identity<'_, 'a> {
     fn arn(&self) -> Option<&'a str> {
-        self.text("arn").filter(|a| a.starts_with("arn:"))
+        text(self.who.arn).filter(|a| a.starts_with("arn:"))
     }
 
     /// The identity's own account, as far as told.
     fn own_account(&self) -> Option<&'a str> {
-        self.text("accountId")
+        text(self.who.account)
             .filter(|a| is_account(a))
             .or_else(|| self.arn().and_then(account_of).filter(|a| is_account(a)))
     }
 
     /// The account to build an ARN from: the identity's own, else that of the event.
-    fn building_account(&self) -> Option<&'a str> {
+    fn building_account(&self) -> Option<&str> {
         self.own_account().or_else(|| Some(self.account).filter(|a| is_account(a)))
     }
 
     fn name(&self) -> Option<&'a str> {
-        self.text("userName").filter(|n| *n != HIDDEN)
+        text(self.who.user_name).filter(|n| *n != HIDDEN)
     }
 
     fn some(&self, kind: PrincipalKind, id: String, inferred: bool) -> Principal {
@@ -93,7 +90,7 @@ impl<'a> Identity<'a> {
         if let Some(arn) = self.arn() {
             return self.some(PrincipalKind::Root, arn.to_owned(), false);
         }
-        let principal = self.text("principalId").filter(|p| is_account(p));
+        let principal = text(self.who.principal_id).filter(|p| is_account(p));
         match self.own_account().or(principal).or_else(|| self.building_account()) {
             Some(account) => {
                 let id = format!("arn:{}:iam::{account}:root", self.partition);
@@ -119,12 +116,12 @@ impl<'a> Identity<'a> {
     }
 
     fn issuer(&self, key: &str) -> Option<&'a str> {
-        text_at(self.json, &["sessionContext", "sessionIssuer", key])
+        text_at(self.who.session?, &["sessionIssuer", key])
     }
 
     fn session(&self) -> Principal {
         let arn = self.arn();
-        let principal_id = self.text("principalId");
+        let principal_id = text(self.who.principal_id);
         let name = arn
             .filter(|a| a.contains(":assumed-role/"))
             .and_then(|a| a.splitn(3, '/').nth(2))
@@ -161,14 +158,14 @@ impl<'a> Identity<'a> {
         session
     }
 
-    fn partition_of(&self, arn: Option<&'a str>) -> &'a str {
+    fn partition_of(&self, arn: Option<&'a str>) -> &str {
         arn.and_then(|a| a.split(':').nth(1)).unwrap_or(self.partition)
     }
 
     /// Whether a role session's name names a person: Identity Center and SAML make it so, and nobody calls a
     /// workload by a mail address.
     fn is_person(&self, role: &str, session: &str) -> bool {
-        let provider = text_at(self.json, &["sessionContext", "webIdFederationData", "federatedProvider"]);
+        let provider = self.who.session.and_then(|s| text_at(s, &["webIdFederationData", "federatedProvider"]));
         role.contains("/AWSReservedSSO_")
             || session.contains('@')
             || provider.is_some_and(|p| p.contains(":saml-provider/"))
@@ -179,7 +176,7 @@ impl<'a> Identity<'a> {
         let name = self
             .arn()
             .and_then(|a| a.split_once(":federated-user/"))
-            .or_else(|| self.text("principalId").and_then(|p| p.split_once(':')))
+            .or_else(|| text(self.who.principal_id).and_then(|p| p.split_once(':')))
             .map(|(_, name)| name)
             .or_else(|| self.name());
         let federated = match (self.arn(), self.building_account(), name) {
@@ -202,8 +199,7 @@ impl<'a> Identity<'a> {
 
     /// A service by its host name. `AWS Internal` names none; then the address or the event's service does.
     fn service(&self) -> Principal {
-        let candidates =
-            [self.text("invokedBy"), text(self.record, "sourceIPAddress"), text(self.record, "eventSource")];
+        let candidates = [text(self.who.invoked_by), text(self.record.source), text(self.record.event_source)];
         let is_name = |h: &&str| is_host(h) && h.parse::<std::net::IpAddr>().is_err();
         match candidates.into_iter().flatten().find(is_name) {
             Some(host) => service(host),
@@ -216,7 +212,11 @@ impl<'a> Identity<'a> {
         if let Some(arn) = self.arn() {
             return self.some(PrincipalKind::IdentityCenterUser, arn.to_owned(), false);
         }
-        let user = text_at(self.json, &["onBehalfOf", "userId"]).or_else(|| self.text("principalId"));
+        let user = self
+            .record
+            .identity
+            .and_then(|i| text_at(i, &["onBehalfOf", "userId"]))
+            .or_else(|| text(self.who.principal_id));
         match user {
             Some(user) => {
                 let id = format!("arn:{}:identitystore:::user/{user}", self.partition);
@@ -246,13 +246,13 @@ impl<'a> Identity<'a> {
             Some(arn) if arn.ends_with(":root") => self.root(),
             Some(arn) if arn.contains(":user/") => self.user(),
             Some(arn) => self.some(PrincipalKind::Unknown, arn.to_owned(), false),
-            None if self.text("invokedBy").is_some_and(is_host) => self.service(),
-            None if path(self.json, &["sessionContext", "sessionIssuer"]).is_some_and(Value::is_object)
-                && self.text("principalId").is_some() =>
+            None if text(self.who.invoked_by).is_some_and(is_host) => self.service(),
+            None if self.who.session.and_then(|s| s.get("sessionIssuer")).is_some_and(Value::is_object)
+                && text(self.who.principal_id).is_some() =>
             {
                 self.session()
             }
-            None if self.text("invokedBy").is_some() => self.service(),
+            None if text(self.who.invoked_by).is_some() => self.service(),
             None => match service_or_unknown(self.record) {
                 unknown if unknown.kind == PrincipalKind::Unknown => self.unnamed(PrincipalKind::Unknown),
                 found => found,

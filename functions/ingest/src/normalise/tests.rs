@@ -2,6 +2,7 @@
 
 use sentinel_model::{Channel, PrincipalKind};
 use serde_json::{Value as Json, json};
+use sonic_rs::Value;
 
 use super::*;
 use crate::reader::KeyHints;
@@ -47,7 +48,7 @@ fn event_in(record: &Json, envelope: &Envelope) -> Event {
     let sketched = value.clone();
     let event =
         normalise(&Record { text: &text, value, envelope, position: Position::default() }, provenance()).unwrap();
-    same(&sketch(&sketched, envelope, provenance().received_at), &event);
+    same(&sketch(&Head::of(&sketched), envelope, provenance().received_at), &event);
     event
 }
 
@@ -417,15 +418,15 @@ fn the_sender_must_be_the_recipient() {
         key: KeyHints { account: Some(account.into()), ..KeyHints::default() },
         ..Envelope::default()
     };
-    assert_eq!(check_account(&value, &with_account("111122223333")), Ok(()));
-    assert_eq!(check_account(&value, &with_key("111122223333")), Ok(()));
+    assert_eq!(check_account(&Head::of(&value), &with_account("111122223333")), Ok(()));
+    assert_eq!(check_account(&Head::of(&value), &with_key("111122223333")), Ok(()));
     let mismatch = AccountMismatch { record: "111122223333".into(), sender: "444455556666".into() };
-    assert_eq!(check_account(&value, &with_account("444455556666")), Err(mismatch.clone()));
-    assert_eq!(check_account(&value, &with_key("444455556666")), Err(mismatch));
+    assert_eq!(check_account(&Head::of(&value), &with_account("444455556666")), Err(mismatch.clone()));
+    assert_eq!(check_account(&Head::of(&value), &with_key("444455556666")), Err(mismatch));
     let owner = Envelope { owner: Some("444455556666".into()), ..Envelope::default() };
-    assert_eq!(check_account(&value, &owner), Ok(()), "a log group's owner is not compared");
+    assert_eq!(check_account(&Head::of(&value), &owner), Ok(()), "a log group's owner is not compared");
     let old = sonic_rs::from_str(&with(&json!({"recipientAccountId": null})).to_string()).unwrap();
-    assert_eq!(check_account(&old, &with_account("444455556666")), Ok(()));
+    assert_eq!(check_account(&Head::of(&old), &with_account("444455556666")), Ok(()));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use sentinel_state::polls::SeenMinute;
 use sonic_rs::JsonValueTrait as _;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::identity;
+use crate::{head::Head, identity};
 
 /// Most events remembered: 360 KB of text, within the 380 KiB of an item's body. One run reads fewer, so only
 /// a very long one can meet it; the oldest are forgotten then, and would be handed on a second time.
@@ -19,7 +19,7 @@ pub(super) fn of_record(record: &str, otherwise: Timestamp) -> (u64, i64) {
     let Ok(value) = sonic_rs::from_str::<sonic_rs::Value>(record) else {
         return (xxh3_64(record.as_bytes()), minute(otherwise));
     };
-    let id = identity::event_id(&value, record);
+    let id = identity::event_id(&Head::of(&value), &value, record);
     let hash = xxh3_64(format!("{id}\u{0}{}", identity::content_hash(&value)).as_bytes());
     let at = value.get("eventTime").and_then(|v| v.as_str()).and_then(time::parse_event_time);
     (hash, minute(at.unwrap_or(otherwise)))

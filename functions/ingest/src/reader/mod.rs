@@ -16,6 +16,7 @@ mod key;
 mod quick;
 mod scan;
 mod source;
+mod spare;
 mod unwrap;
 mod walk;
 mod window;

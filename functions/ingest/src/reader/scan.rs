@@ -9,16 +9,13 @@
 /// Members of a wrapping that hold records, as far as they can be large.
 const CONTAINERS: [&[u8]; 5] = [b"Records", b"Events", b"logEvents", b"hits", b"Messages"];
 
-/// Whether a parsed object has a member that would be read record by record.
-pub(super) fn wraps(object: &sonic_rs::Value) -> bool {
-    use sonic_rs::{JsonContainerTrait as _, JsonValueTrait as _};
-    let holds = |(key, value): (&str, &sonic_rs::Value)| {
-        // Each begins with one of these letters.
-        matches!(key.as_bytes().first(), Some(b'R' | b'E' | b'l' | b'h' | b'M'))
-            && CONTAINERS.contains(&key.as_bytes())
-            && (value.is_array() || (key == "hits" && value.is_object()))
-    };
-    object.as_object().is_some_and(|members| members.iter().any(holds))
+/// Whether a member of a parsed object is one that would be read record by record.
+pub(super) fn wraps(key: &str, value: &sonic_rs::Value) -> bool {
+    use sonic_rs::JsonValueTrait as _;
+    // Each begins with one of these letters.
+    matches!(key.as_bytes().first(), Some(b'R' | b'E' | b'l' | b'h' | b'M'))
+        && CONTAINERS.contains(&key.as_bytes())
+        && (value.is_array() || (key == "hits" && value.is_object()))
 }
 
 /// What the machine wants next.

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::ReadError;
+use super::{ReadError, spare};
+
+mod whole;
 
 /// Layers of gzip that are undone; what is still compressed below them is read as text (and so malformed).
 const MAX_LAYERS: usize = 4;
@@ -79,6 +81,15 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
+/// An input that failed, behind what it gave before.
+struct Fails(Option<io::Error>);
+
+impl Read for Fails {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(self.0.take().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into()))
+    }
+}
+
 /// One layer of gzip.
 struct Gunzip<R: Read>(MultiGzDecoder<BufReader<R>>);
 
@@ -92,27 +103,51 @@ impl<R: Read> Read for Gunzip<R> {
     }
 }
 
+/// An input's text.
+pub(super) enum Text<'r> {
+    /// All of it.
+    Whole(Vec<u8>),
+    /// To be read piece by piece.
+    Stream(Box<dyn Read + Send + 'r>),
+}
+
 /// Opens an input: undoes gzip where its magic number stands. `count_plain` says whether text that came
 /// uncompressed counts too (it does not when it was part of something counted already).
 pub(super) fn open<'r>(
     input: impl Read + Send + 'r,
     budget: &Budget,
     count_plain: bool,
-) -> Result<Box<dyn Read + Send + 'r>, ReadError> {
+) -> Result<Text<'r>, ReadError> {
     let mut current: Box<dyn Read + Send + 'r> = Box::new(Input(input));
     for layer in 0..=MAX_LAYERS {
         let mut head = Vec::with_capacity(GZIP_MAGIC.len());
         (&mut current).take(GZIP_MAGIC.len() as u64).read_to_end(&mut head).map_err(read_error)?;
         let compressed = head == GZIP_MAGIC && layer < MAX_LAYERS;
-        let whole = io::Cursor::new(head).chain(current);
         if !compressed {
+            let whole = io::Cursor::new(head).chain(current);
             if layer == 0 && count_plain {
-                return Ok(Box::new(Counted { inner: whole, budget: budget.clone() }));
+                return Ok(Text::Stream(Box::new(Counted { inner: whole, budget: budget.clone() })));
             }
-            return Ok(Box::new(whole));
+            return Ok(Text::Stream(Box::new(whole)));
         }
-        let decoder = MultiGzDecoder::new(BufReader::with_capacity(INPUT_BUFFER, whole));
+        let mut begun = spare::take();
+        begun.clear();
+        begun.extend_from_slice(&head);
+        if let Err(e) = (&mut current).take(whole::MOST_PACKED).read_to_end(&mut begun) {
+            // What came before the failure is read all the same.
+            current = Box::new(Fails(Some(e)));
+        } else if let Some(text) = whole::gunzip(&begun) {
+            spare::give(begun);
+            budget.spend(text.len()).map_err(read_error)?;
+            if !text.starts_with(&GZIP_MAGIC) {
+                return Ok(Text::Whole(text));
+            }
+            current = Box::new(io::Cursor::new(text));
+            continue;
+        }
+        let rest = io::Cursor::new(begun).chain(current);
+        let decoder = MultiGzDecoder::new(BufReader::with_capacity(INPUT_BUFFER, rest));
         current = Box::new(Counted { inner: Gunzip(decoder), budget: budget.clone() });
     }
-    Ok(current)
+    Ok(Text::Stream(current))
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use sentinel_model::{Timestamp, time};
-use sonic_rs::{JsonValueTrait as _, Value};
+use sonic_rs::{JsonContainerTrait as _, JsonValueTrait as _, Value};
 
-use super::{Envelope, Found, Limits, Position, Record};
+use super::{Envelope, Found, Limits, Position, Record, scan};
 
 /// What a step of reading gives out.
 pub(super) struct Out<'o> {
@@ -39,19 +39,54 @@ const KIND_CHARS: usize = 120;
 /// How base64 of gzip begins: its magic number and method.
 pub(super) const GZIP_BASE64: &str = "H4sI";
 
+/// What the members of an object say that it is, found in one walk over them.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Shape {
+    /// Whether `eventName`, `eventSource` and `eventID` are texts; of several of one name the first counts.
+    name: Option<bool>,
+    source: Option<bool>,
+    id: Option<bool>,
+    /// Whether one of its members holds records.
+    pub(super) wraps: bool,
+}
+
+impl Shape {
+    fn of(value: &Value) -> Self {
+        let mut shape = Self::default();
+        let Some(object) = value.as_object() else { return shape };
+        for (key, member) in object {
+            match key {
+                "eventName" => _ = shape.name.get_or_insert(member.is_str()),
+                "eventSource" => _ = shape.source.get_or_insert(member.is_str()),
+                "eventID" => _ = shape.id.get_or_insert(member.is_str()),
+                _ => shape.wraps |= scan::wraps(key, member),
+            }
+        }
+        shape
+    }
+
+    fn is_record(self) -> bool {
+        self.name == Some(true) && (self.source == Some(true) || self.id == Some(true))
+    }
+}
+
 /// Parses an object.
-pub(super) fn parse(object: &Object<'_>, limits: &Limits) -> Result<Value, String> {
+pub(super) fn parse(object: &Object<'_>, limits: &Limits) -> Result<(Value, Shape), String> {
     let text = utf8(object.text)?;
     // An envelope may be larger and deeper than a record: its record is measured when it is cut out.
     let value: Value = sonic_rs::from_str(text).map_err(|e| invalid(&e))?;
-    if is_record(&value) {
+    let shape = Shape::of(&value);
+    if shape.is_record() {
         measure(text, object.deepest, limits)?;
     }
-    Ok(value)
+    Ok((value, shape))
 }
 
 fn utf8(text: &[u8]) -> Result<&str, String> {
-    std::str::from_utf8(text).map_err(|e| format!("not UTF-8 from its byte {} on", e.valid_up_to()))
+    // The fast check does not say where it failed.
+    simdutf8::basic::from_utf8(text)
+        .or_else(|_| std::str::from_utf8(text))
+        .map_err(|e| format!("not UTF-8 from its byte {} on", e.valid_up_to()))
 }
 
 /// The first line of the parser's error: the rest shows the text itself.
@@ -73,21 +108,22 @@ fn measure(text: &str, deepest: u32, limits: &Limits) -> Result<(), String> {
 }
 
 /// Looks at a parsed object and tells what is in it; an error says why it is malformed.
-pub(super) fn examine(object: &Object<'_>, value: Value, out: &mut Out<'_>) -> Result<(), String> {
-    let item = Item { text: utf8(object.text)?, value, deepest: object.deepest, object };
+pub(super) fn examine(object: &Object<'_>, (value, shape): (Value, Shape), out: &mut Out<'_>) -> Result<(), String> {
+    let item = Item { text: utf8(object.text)?, value, shape, deepest: object.deepest, object };
     item.look(object.envelope, 0, out)
 }
 
 struct Item<'a> {
     text: &'a str,
     value: Value,
+    shape: Shape,
     deepest: u32,
     object: &'a Object<'a>,
 }
 
 impl Item<'_> {
     fn look(self, envelope: &Arc<Envelope>, depth: u32, out: &mut Out<'_>) -> Result<(), String> {
-        if is_record(&self.value) {
+        if self.shape.is_record() {
             return self.record(envelope, out);
         }
         if depth < 3 {
@@ -181,8 +217,9 @@ impl Item<'_> {
         let raw = sonic_rs::get(self.text, [member]).map_err(|e| invalid(&e))?;
         let text = raw.as_raw_str();
         let value = sonic_rs::from_str(text).map_err(|e| invalid(&e))?;
+        let shape = Shape::of(&value);
         // What nests deepest may stand beside the member; then this is a level too strict for no real record.
-        let item = Item { text, value, deepest: self.deepest.saturating_sub(1), object: self.object };
+        let item = Item { text, value, shape, deepest: self.deepest.saturating_sub(1), object: self.object };
         item.look(envelope, depth + 1, out)
     }
 
@@ -246,8 +283,7 @@ pub(super) fn wrapping(head: &[u8], outer: &Arc<Envelope>) -> (Arc<Envelope>, bo
 }
 
 fn is_record(value: &Value) -> bool {
-    value.get("eventName").is_some_and(Value::is_str)
-        && (value.get("eventSource").is_some_and(Value::is_str) || value.get("eventID").is_some_and(Value::is_str))
+    Shape::of(value).is_record()
 }
 
 /// AWS CloudTrail User Guide, "CloudTrail record contents for Insights events".

@@ -4,10 +4,10 @@
 //! broken value at the top level costs its line (or, when it runs over many lines, all that looks like its
 //! inside), and reading resumes at the next line. Text that holds no JSON at all is told once.
 
-use std::io::Read;
 use std::sync::Arc;
 
 use super::scan;
+use super::source::Text;
 use super::unwrap::{self, Out};
 use super::window::Window;
 use super::{Envelope, Found, Limits, Position, ReadError};
@@ -75,12 +75,7 @@ pub(super) struct Walker<'r> {
 }
 
 impl<'r> Walker<'r> {
-    pub(super) fn new(
-        text: Box<dyn Read + Send + 'r>,
-        envelope: Arc<Envelope>,
-        outer: Option<Position>,
-        limits: &Limits,
-    ) -> Self {
+    pub(super) fn new(text: Text<'r>, envelope: Arc<Envelope>, outer: Option<Position>, limits: &Limits) -> Self {
         Self {
             window: Window::new(text),
             frames: Vec::new(),

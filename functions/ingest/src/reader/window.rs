@@ -3,13 +3,15 @@
 
 use std::io::Read;
 
-use super::{Position, ReadError, source};
+use super::source::{self, Text};
+use super::{Position, ReadError, spare};
 
 /// Bytes asked of the source at a time.
 const CHUNK: usize = 256 * 1024;
 
 pub(super) struct Window<'r> {
-    source: Box<dyn Read + Send + 'r>,
+    /// What is still to be read; `None` when all was there at once.
+    source: Option<Box<dyn Read + Send + 'r>>,
     buf: Vec<u8>,
     /// Filled part of `buf`.
     len: usize,
@@ -27,18 +29,25 @@ pub(super) struct Window<'r> {
 }
 
 impl<'r> Window<'r> {
-    pub(super) fn new(source: Box<dyn Read + Send + 'r>) -> Self {
+    pub(super) fn new(text: Text<'r>) -> Self {
+        let (source, buf, len) = match text {
+            Text::Whole(text) => {
+                let len = text.len();
+                (None, text, len)
+            }
+            Text::Stream(source) => (Some(source), spare::take(), 0),
+        };
         Self {
+            ended: source.is_none(),
             source,
-            buf: Vec::new(),
-            len: 0,
+            buf,
+            len,
             pos: 0,
             keep: None,
             base: 0,
             mark: 0,
             mark_line: 1,
-            ended: false,
-            peak: 0,
+            peak: len,
         }
     }
 
@@ -82,8 +91,9 @@ impl<'r> Window<'r> {
             let wanted = (self.len + CHUNK).max(self.len + self.len / 2);
             self.buf.resize(wanted, 0);
         }
+        let Some(source) = &mut self.source else { return Ok(false) };
         let n = loop {
-            match self.source.read(&mut self.buf[self.len..]) {
+            match source.read(&mut self.buf[self.len..]) {
                 Ok(n) => break n,
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(e) => {
@@ -165,6 +175,12 @@ impl<'r> Window<'r> {
                 return Ok(());
             }
         }
+    }
+}
+
+impl Drop for Window<'_> {
+    fn drop(&mut self) {
+        spare::give(std::mem::take(&mut self.buf));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Objects: cut out whole, or entered when they wrap records; and where to resume when one is broken.
 
 use super::super::quick;
-use super::super::scan::{self, Scanner, Skip, Step};
+use super::super::scan::{Scanner, Skip, Step};
 use super::super::unwrap::{self, Out};
 use super::super::{Found, Position, ReadError};
 use super::{Context, ENVELOPE_BYTES, Frame, MAX_FRAMES, Next, Walker, starts_afresh};
@@ -82,12 +82,12 @@ impl Walker<'_> {
             position: self.outer.unwrap_or(position),
             control: self.frames.last().map_or(&self.context, Frame::context).control,
         };
-        let Ok(value) = unwrap::parse(&object, out.limits) else { return false };
-        if scan::wraps(&value) {
+        let Ok(parsed) = unwrap::parse(&object, out.limits) else { return false };
+        if parsed.1.wraps {
             return false;
         }
         self.told.now_json(out.sink);
-        if let Err(reason) = unwrap::examine(&object, value, out) {
+        if let Err(reason) = unwrap::examine(&object, parsed, out) {
             (out.sink)(Found::Malformed { position: object.position, reason });
         }
         self.window.seek(from + cut.end);
@@ -107,10 +107,10 @@ impl Walker<'_> {
             control: context.control,
         };
         match unwrap::parse(&object, out.limits) {
-            Ok(value) => {
+            Ok(parsed) => {
                 // What is pending is told first, so that the order is the text's.
                 self.told.now_json(out.sink);
-                if let Err(reason) = unwrap::examine(&object, value, out) {
+                if let Err(reason) = unwrap::examine(&object, parsed, out) {
                     (out.sink)(Found::Malformed { position: shown, reason });
                 }
             }
