@@ -104,8 +104,13 @@ impl<'f, 'r> Finish<'f, 'r> {
             let place = place(self.wanted.form, a.level, a.time);
             Ready { place, id: a.alert_id.clone(), source: Source::Other(n) }
         }));
-        ready.sort_unstable();
-        Printer::new(held, &parts, &ready).print(threads, take)
+        ready.sort_unstable_by_key(|one| one.place);
+        let share = ready.len().div_ceil(threads).max(1);
+        let parts = &parts;
+        at_once(ready.chunks_mut(share).map(|some| move || held.name(parts, some)).collect())?;
+        // Of one place the ids decide.
+        ready.sort();
+        Printer::new(held, parts, &ready).print(threads, take)
     }
 
     /// Where the alerts of correlations are.
@@ -367,14 +372,26 @@ impl<'f, 'r> Held<'_, 'f, 'r> {
             let level = told.end(rule);
             counts[level as usize] += 1;
             if level >= wanted.min_level {
-                let first = reader.get(mark_in(self.bytes(of_one[0].event))?.at)?;
-                let id = alert::alert_id(&rule.rule.rule.id, first.principal, first.account, rule.window(first.time));
-                let place = place(wanted.form, level, first.time);
-                found.push(Ready { place, id, source: Source::Matches { part, from, to } });
+                let place = place(wanted.form, level, mark_in(self.bytes(of_one[0].event))?.time);
+                found.push(Ready { place, id: String::new(), source: Source::Matches { part, from, to } });
             }
             from = to;
         }
         Ok((found, counts))
+    }
+
+    /// Gives alerts their ids. They come in order of time, as events mostly lie where they are kept: so few pages are
+    /// read of what is on disk.
+    fn name(&self, parts: &[Vec<Match>], ready: &mut [Ready]) -> io::Result<()> {
+        let mut reader = self.finish.facts.reader();
+        for one in ready {
+            let Source::Matches { part, from, .. } = one.source else { continue };
+            let first = &parts[part][from];
+            let rule = self.finish.rule(first.rule)?;
+            let fact = reader.get(mark_in(self.bytes(first.event))?.at)?;
+            one.id = alert::alert_id(&rule.rule.rule.id, fact.principal, fact.account, rule.window(fact.time));
+        }
+        Ok(())
     }
 
     fn rule_of(&self, matches: &[Match]) -> io::Result<&'f RuleTexts<'r>> {
