@@ -237,9 +237,13 @@ impl Watch {
             Of::Source(stored, silent_since) => {
                 let sources = Sources::new(Arc::clone(&self.table));
                 let marked = sources.mark(stored, *silent_since).await.map_err(PartError::Sources)?;
-                if !marked && silent_since.is_some() {
-                    // It delivered at the same moment: nobody would tell that later.
-                    self.operators.tell(&notice::delivers_again(&stored.heartbeat)).await?;
+                if marked || silent_since.is_none() {
+                    return Ok(());
+                }
+                // Another round told it too, or the source delivered at the same moment: that nobody would tell later.
+                let now = sources.get(&stored.heartbeat.source).await.map_err(PartError::Sources)?;
+                if let Some(now) = now.filter(|now| now.last_seen > stored.heartbeat.last_seen) {
+                    self.operators.tell(&notice::delivers_again(&now)).await?;
                 }
                 Ok(())
             }

@@ -198,6 +198,11 @@ impl Sources {
         }
     }
 
+    /// What is remembered of a source now; `None` when it is not known, or forgotten.
+    pub async fn get(&self, source: &Source) -> Result<Option<Heartbeat>, TableError> {
+        self.table.get(&source.key()).await?.map(|item| item.decode()).transpose()
+    }
+
     /// Writes since when a source is known to be silent, or that it is not (`None`). `false` when it was
     /// written meanwhile: nothing was changed, and the next look decides anew.
     pub async fn mark(&self, read: &StoredHeartbeat, silent_since: Option<Timestamp>) -> Result<bool, TableError> {

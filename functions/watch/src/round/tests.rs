@@ -167,6 +167,31 @@ async fn many_sources_that_stop_at_once_are_one_notice() {
     assert_eq!(b.silent_since().await, [true; 7]);
 }
 
+/// A source that is found silent, and what happens to it before that is remembered.
+async fn found_silent(meanwhile: impl AsyncFnOnce(&Bench, &StoredHeartbeat)) -> Vec<String> {
+    let b = bench();
+    b.deliver(&source("eu-west-1"), 10, 2).await;
+    b.clock.advance(2 * 3_600);
+    let stored = b.sources.list().await.unwrap().remove(0);
+    meanwhile(&b, &stored).await;
+    let of = Of::Source(Box::new(stored), Some(b.clock.now()));
+    b.watch(Vec::new()).remember(&of).await.unwrap();
+    b.operators.since()
+}
+
+#[tokio::test]
+async fn only_a_source_that_delivered_meanwhile_is_said_to_be_back() {
+    let told = found_silent(async |b, stored| {
+        b.sources.beat(&stored.heartbeat.source, b.clock.now()).await.unwrap();
+    });
+    assert_eq!(told.await, ["Logs of 111122223333 in eu-west-1 come again"]);
+    let told = found_silent(async |b, stored| {
+        assert!(b.sources.mark(stored, Some(b.clock.now())).await.unwrap(), "another round was faster");
+    });
+    let none: [String; 0] = [];
+    assert_eq!(told.await, none, "it is still silent");
+}
+
 #[tokio::test]
 async fn one_outage_does_not_make_the_next_one_expected() {
     let b = bench();

@@ -27,8 +27,8 @@ fn notification(title: &str, text: &[&str]) -> Notification {
     }
 }
 
-/// Publishes and gives back what was asked of SNS.
-async fn published(topic: &str, notification: &Notification) -> PublishInput {
+/// Publishes by what `send` does with a notifier, and gives back what was asked of SNS.
+async fn asked(topic: &str, send: impl AsyncFnOnce(SnsNotifier)) -> PublishInput {
     let seen: Arc<Mutex<Option<PublishInput>>> = Arc::default();
     let keep = Arc::clone(&seen);
     let rule = mock!(Client::publish)
@@ -37,24 +37,19 @@ async fn published(topic: &str, notification: &Notification) -> PublishInput {
             true
         })
         .then_output(|| PublishOutput::builder().message_id("m").build());
-    SnsNotifier::over(mocked::sns(&[&rule]), topic).notify(notification).await.unwrap();
+    send(SnsNotifier::over(mocked::sns(&[&rule]), topic)).await;
     let input = seen.lock().unwrap().take();
     input.unwrap()
 }
 
+async fn published(topic: &str, notification: &Notification) -> PublishInput {
+    asked(topic, async |notifier| notifier.notify(notification).await.unwrap()).await
+}
+
 #[tokio::test]
 async fn operators_are_told_in_text() {
-    let seen: Arc<Mutex<Option<PublishInput>>> = Arc::default();
-    let keep = Arc::clone(&seen);
-    let rule = mock!(Client::publish)
-        .match_requests(move |r| {
-            *keep.lock().unwrap() = Some(r.clone());
-            true
-        })
-        .then_output(|| PublishOutput::builder().message_id("m").build());
     let notice = Notice { title: "Logs stopped".into(), text: "Since noon.".into() };
-    SnsNotifier::over(mocked::sns(&[&rule]), TOPIC).tell(&notice).await.unwrap();
-    let sent = seen.lock().unwrap().take().unwrap();
+    let sent = asked(TOPIC, async |notifier| notifier.tell(&notice).await.unwrap()).await;
     assert_eq!(
         (sent.topic_arn(), sent.subject(), sent.message()),
         (Some(TOPIC), Some("Logs stopped"), Some("Since noon."))

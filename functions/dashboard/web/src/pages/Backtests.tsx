@@ -2,12 +2,11 @@
 // form to try more. What came out stands on each one's own page.
 
 import { type FormEvent, useState } from "react";
-import { ApiError } from "../api/client";
 import { createBacktest, listBacktests } from "../api/endpoints";
 import type { Backtest, BacktestRequest } from "../api/types";
 import { BacktestBadge } from "../components/Badges";
 import { EmptyState } from "../components/EmptyState";
-import { ErrorBanner, messageOf } from "../components/ErrorBanner";
+import { ErrorBanner } from "../components/ErrorBanner";
 import { Input, Select } from "../components/Fields";
 import { Loading } from "../components/Loading";
 import { LoadMore } from "../components/LoadMore";
@@ -64,14 +63,6 @@ export function BacktestsPage() {
     (one: Backtest) => one.id,
     (cursor, signal) => listBacktests({ cursor }, signal),
   );
-  if (list.error instanceof ApiError && list.error.status === 501) {
-    return (
-      <>
-        <PageHead title="Backtests" />
-        <EmptyState title="There are no backtests here.">{messageOf(list.error)}</EmptyState>
-      </>
-    );
-  }
   return (
     <>
       <PageHead title="Backtests" />

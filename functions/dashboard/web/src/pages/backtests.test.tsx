@@ -119,14 +119,4 @@ describe("backtests", () => {
     await screen.findByRole("link", { name: "mine.yml" });
     expect(screen.queryByRole("button", { name: "Start backtest" })).toBeNull();
   });
-
-  it("say so where a deployment has none", async () => {
-    const why = "this deployment runs no backtests: use sentinel backtest";
-    visit("#/backtests", { "GET /backtests": problem(501, "Not in this deployment", why) });
-    await screen.findByText("There are no backtests here.");
-    expect(
-      screen.getByText("This deployment runs no backtests: use sentinel backtest."),
-    ).toBeTruthy();
-    expect(screen.queryByRole("button", { name: "Start backtest" })).toBeNull();
-  });
 });
