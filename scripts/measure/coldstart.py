@@ -111,7 +111,7 @@ class World:
             "SENTINEL_MODE": "observe",
             "SENTINEL_OWN_ROLE": f"arn:aws:iam::{ACCOUNT}:role/respond",
             "SENTINEL_TOPIC_ARN": f"arn:aws:sns:us-east-1:{ACCOUNT}:alerts",
-            "SENTINEL_ALARM_TOPIC": f"arn:aws:sns:us-east-1:{ACCOUNT}:alarms",
+            "SENTINEL_ALARM_TOPIC_ARN": f"arn:aws:sns:us-east-1:{ACCOUNT}:alarms",
             "SENTINEL_SCHEDULE_GROUP": "default",
             "SENTINEL_SCHEDULE_ROLE_ARN": f"arn:aws:iam::{ACCOUNT}:role/schedule",
             "SENTINEL_RESPOND_QUEUE_ARN": f"arn:aws:sqs:us-east-1:{ACCOUNT}:start-respond",

@@ -35,7 +35,7 @@ impl Config {
             e.mistake("SENTINEL_SEARCH_DAYS is 0: nothing could be searched");
         }
         let deployed = Deployed::read(e, &Stage::ALL);
-        let topic = e.arn("SENTINEL_ALARM_TOPIC");
+        let topic = e.arn("SENTINEL_ALARM_TOPIC_ARN");
         Self { deployed, settings: Settings { silence_minutes, polls }, search_days, topic }
     }
 }
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     const SHARED: [(&str, &str); 6] = [
-        ("SENTINEL_ALARM_TOPIC", "arn:aws:sns:us-east-1:123456789012:alarms"),
+        ("SENTINEL_ALARM_TOPIC_ARN", "arn:aws:sns:us-east-1:123456789012:alarms"),
         ("SENTINEL_TABLE", "sentinel"),
         ("SENTINEL_DATA_BUCKET", "data"),
         ("SENTINEL_DETECT_QUEUE_URL", "https://sqs.example.com/1/detect"),
