@@ -14,9 +14,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use sentinel_detect::{Call, Correlator, Matcher, Noted, RuleIndex, RuleSet, ScorerError};
+use sentinel_detect::{Call, Correlator, Looked, Matcher, Noted, RuleIndex, RuleSet, ScorerError};
 use sentinel_enrich::{Accumulator, Collector, IndicatorList, collect::Fact};
-use sentinel_ingest::{self as ingest, Head, Limits, Record, Seen, Sight, identity, lineage, normalise};
+use sentinel_ingest::{self as ingest, Envelope, Head, Limits, Record, Seen, Sight, identity, lineage, normalise};
 use sentinel_model::{Channel, Detection, Event, Level, Provenance, Timestamp, Window, alert::MatchedRule};
 use sentinel_replay::{Pair, Pass};
 
@@ -145,7 +145,6 @@ impl Work {
 
 struct Worker<'w> {
     work: &'w Work,
-    matcher: Matcher<'w>,
     hits: Vec<RuleIndex>,
     numbers: Vec<u32>,
     who: String,
@@ -157,12 +156,20 @@ struct Worker<'w> {
     failed: Option<io::Error>,
 }
 
+/// A record as far as it was read.
+struct Read<'r> {
+    head: Head<'r>,
+    envelope: &'r Envelope,
+    id: &'r str,
+    content: u64,
+    looked: Looked<'r>,
+}
+
 impl<'w> Worker<'w> {
     fn new(work: &'w Work, number: usize, workers: usize) -> Result<Self> {
         let worker = u16::try_from(number)?;
         Ok(Self {
             work,
-            matcher: Matcher::new(&work.rules),
             hits: Vec::new(),
             numbers: Vec::new(),
             who: String::new(),
@@ -183,11 +190,13 @@ impl<'w> Worker<'w> {
 
     /// Takes files as long as there are any.
     fn work(mut self, progress: &Progress) -> Result<Found> {
+        // Apart, so that what it has looked up of a record stays while the rest collects.
+        let mut matcher = Matcher::new(&self.work.rules);
         loop {
             let number = self.work.next.fetch_add(1, Ordering::Relaxed);
             let Some(input) = self.work.inputs.get(number) else { break };
             progress.file(&input.name());
-            self.read(number, input, progress);
+            self.read(number, input, &mut matcher, progress);
             progress.file_done();
             if let Some(e) = self.failed.take() {
                 // The others need not go on either.
@@ -208,16 +217,16 @@ impl<'w> Worker<'w> {
     }
 
     /// Reads one input to its end; what breaks it is told in the summary.
-    fn read(&mut self, number: usize, input: &Input, progress: &Progress) {
+    fn read(&mut self, number: usize, input: &Input, matcher: &mut Matcher<'w>, progress: &Progress) {
         let name = input.name();
         self.found.reading.begin_file(number);
         let read = match input {
-            Input::Stdin => self.records(&name, None, io::stdin(), progress),
+            Input::Stdin => self.records(&name, None, io::stdin(), matcher, progress),
             Input::File(path) => match File::open(path) {
                 Ok(file) => {
                     let modified = file.metadata().and_then(|m| m.modified()).ok();
                     let modified = modified.and_then(|t| Timestamp::try_from(t).ok());
-                    self.records(&name, modified, file, progress)
+                    self.records(&name, modified, file, matcher, progress)
                 }
                 Err(e) => Err(e.to_string()),
             },
@@ -233,13 +242,14 @@ impl<'w> Worker<'w> {
         name: &str,
         modified: Option<Timestamp>,
         input: impl io::Read + Send,
+        matcher: &mut Matcher<'w>,
         progress: &Progress,
     ) -> Result<(), String> {
         let (work, mut since) = (self.work, 0);
         let read = ingest::read(input, name, modified, &work.limits, &mut |found| match found {
             ingest::Found::Record(record) => {
                 if self.failed.is_none()
-                    && let Err(e) = self.record(name, &record)
+                    && let Err(e) = self.record(name, &record, matcher)
                 {
                     self.failed = Some(e);
                 }
@@ -258,12 +268,11 @@ impl<'w> Worker<'w> {
         read.map_err(|e| e.to_string())
     }
 
-    fn record(&mut self, name: &str, record: &Record<'_>) -> io::Result<()> {
-        let value = &record.value;
+    fn record(&mut self, name: &str, record: &Record<'_>, matcher: &mut Matcher<'w>) -> io::Result<()> {
+        let Record { value, head, .. } = *record;
         self.found.reading.records += 1;
-        let head = Head::of(value);
         let id = identity::event_id(&head, value, record.text);
-        let content = identity::content_hash(value);
+        let content = identity::likeness(value);
         self.found.seen.note(&id, content)?;
         if normalise::check_account(&head, record.envelope).is_err() {
             self.found.reading.account_mismatches += 1;
@@ -282,18 +291,18 @@ impl<'w> Worker<'w> {
             });
         }
         let rules = &work.rules;
-        self.matcher.matches(value, &mut self.hits);
+        let looked = matcher.matches(value, &mut self.hits);
         let lineage = work.lineage && lineage::is_lineage_action(head.name());
         // What exceptions look at is not all in the sketch.
         let excepted = !self.hits.is_empty() && !rules.exceptions().is_empty();
         if !lineage && !excepted && self.models.is_none() {
-            return self.collect(record, &head, &id, content, None);
+            return self.collect(&Read { head, envelope: record.envelope, id: &id, content, looked }, None);
         }
         let channel = Channel::Folder { path: name.to_owned() };
         match normalise::normalise(record, Provenance { channel, received_at: work.now }) {
             Ok(event) => {
                 rules.suppress(&event, &mut self.hits);
-                self.collect(record, &head, &id, content, Some(&event))?;
+                self.collect(&Read { head, envelope: record.envelope, id: &id, content, looked }, Some(&event))?;
                 self.event(event);
             }
             Err(e) => self.found.reading.malformed(name, record.position.to_string(), e.to_string()),
@@ -302,19 +311,12 @@ impl<'w> Worker<'w> {
     }
 
     /// Collects what an event matched: what counts for correlations, and what are alerts.
-    fn collect(
-        &mut self,
-        record: &Record<'_>,
-        head: &Head<'_>,
-        id: &str,
-        content: u64,
-        event: Option<&Event>,
-    ) -> io::Result<()> {
+    fn collect(&mut self, read: &Read<'_>, event: Option<&Event>) -> io::Result<()> {
         if self.hits.is_empty() {
             return Ok(());
         }
         let rules = &self.work.rules;
-        let sketch = normalise::sketch(head, record.envelope, self.work.now);
+        let sketch = normalise::sketch(&read.head, read.envelope, self.work.now);
         let feeds = rules.feeds_correlations(&self.hits);
         let collector = &mut self.found.collector;
         self.numbers.clear();
@@ -335,8 +337,8 @@ impl<'w> Worker<'w> {
         let class = collector.class(sketch.service, sketch.action, sketch.read_only, sketch.failure.is_none());
         let fact = Fact {
             time: sketch.time,
-            id,
-            content,
+            id: read.id,
+            content: read.content,
             account: sketch.account,
             principal: &sketch.principal.id,
             kind: sketch.principal.kind,
@@ -354,7 +356,7 @@ impl<'w> Worker<'w> {
         let at = collector.keep(&fact)?;
         if feeds {
             let noted = Noted { account: fact.account, time: fact.time, at, event };
-            self.found.correlator.add(rules, &noted, &record.value, &self.hits).map_err(io::Error::other)?;
+            self.found.correlator.add(rules, &noted, &read.looked, &self.hits).map_err(io::Error::other)?;
         }
         if self.numbers.is_empty() {
             return Ok(());

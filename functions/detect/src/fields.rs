@@ -20,8 +20,10 @@ use crate::{
     view::{BETWEEN_TEXTS, FieldPath, Found, Objects, RecordView, event_value, json_text, lower_texts},
 };
 
+mod heard;
 mod keys;
 
+use heard::Heard;
 use keys::{End, Keys, Opened, Route};
 
 /// The number of `eventName`.
@@ -34,6 +36,8 @@ const REMEMBERED: usize = 32;
 const TEXTS: usize = 12;
 /// Costs, in nanoseconds, beyond which a verdict is remembered.
 pub(crate) const CHEAP: u32 = 8;
+/// Costs, in nanoseconds, from which a verdict on a text is remembered for the records that follow.
+const COSTLY: u32 = 50;
 
 /// Whether a field is one of the two that a record is found by.
 pub(crate) fn is_name(field: usize) -> bool {
@@ -81,6 +85,8 @@ struct Test {
     quick: Quick,
     /// Where its verdict is remembered, if it is.
     verdict: Option<u32>,
+    /// Whether its verdicts on texts are remembered from record to record.
+    heard: bool,
     /// Whether it wants the text in lower case.
     folds: bool,
     /// The verdict on a field that is absent or null.
@@ -121,7 +127,8 @@ impl Fields {
         }
         let number = self.tests.len();
         let verdict = (quick.cost() > CHEAP).then(|| self.verdict());
-        self.tests.push(Test { field, folds: quick.folds(), nothing: quick.on_nothing(), quick, verdict });
+        let heard = quick.cost() >= COSTLY && quick.is_of_text_alone();
+        self.tests.push(Test { field, folds: quick.folds(), nothing: quick.on_nothing(), quick, verdict, heard });
         self.complete.push(OnceLock::new());
         self.known.insert(key, number);
         number
@@ -167,6 +174,7 @@ impl Fields {
             places: vec![Cell::new(0); self.paths.len()].into(),
             verdicts: vec![Cell::new(0); self.verdicts].into(),
             begins: vec![Cell::new(0); self.keys.len()].into(),
+            heard: Heard::default(),
         }
     }
 
@@ -182,6 +190,7 @@ impl Fields {
             count: Cell::new(0),
             texts: OnceCell::new(),
             verdicts: &scratch.verdicts,
+            heard: &scratch.heard,
             words: OnceCell::new(),
         }
     }
@@ -193,9 +202,15 @@ pub(crate) struct Scratch {
     places: Box<[Cell<u8>]>,
     verdicts: Box<[Cell<u8>]>,
     begins: Box<[Cell<u32>]>,
+    heard: Heard,
 }
 
 impl Scratch {
+    /// The same, remembering verdicts on texts too: worth its memory where many records are looked at.
+    pub(crate) fn remembering(self) -> Self {
+        Self { heard: Heard::remembering(), ..self }
+    }
+
     fn clear(&self) {
         self.places.iter().chain(&self.verdicts).for_each(|cell| cell.set(0));
         self.begins.iter().for_each(|cell| cell.set(0));
@@ -234,6 +249,7 @@ pub(crate) struct Lookup<'a> {
     texts: OnceCell<Box<Texts<'a>>>,
     /// 0 where nothing was decided, 1 for no, 2 for yes.
     verdicts: &'a [Cell<u8>],
+    heard: &'a Heard,
     words: OnceCell<String>,
 }
 
@@ -379,7 +395,12 @@ impl<'a> Lookup<'a> {
         };
         match (kind, value) {
             (Kind::Nothing, _) => test.nothing,
-            (Kind::Text(found), _) if !test.folds => test.quick.matches(&Text::new(found.into()), &self.view()),
+            (Kind::Text(found), _) if !test.folds && !test.heard => {
+                test.quick.matches(&Text::new(found.into()), &self.view())
+            }
+            (Kind::Text(found), _) if test.heard => {
+                self.heard.once(number, found, || put_to(&|| Text::new(found.into())))
+            }
             (Kind::Text(found), _) => put_to(&|| Text::new(found.into())),
             (_, Some(value)) if value.is_object() => put_to(&|| Text::new(json_text(value).into())),
             (_, Some(value)) => complete().matches(&event_value(value, Objects::Text), &self.view()),

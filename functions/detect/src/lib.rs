@@ -30,7 +30,7 @@ pub use detection::{Builder, Config, OWN_ROLE_RULE};
 pub use dispatch::DispatchStats;
 pub use handler::Detect;
 pub use keeper::{Kept, RuleKeeper, RuleObject, RuleSource, RuleSourceError};
-pub use matcher::Matcher;
+pub use matcher::{Looked, Matcher, Memory};
 pub use reason::Call;
 pub use rules::{LoadError, LoadOptions, LoadReport, Refused, RuleIndex, RuleMeta, RuleSet, SharedRules, Suppressed};
 pub use scorer::{Scored, Scorer, ScorerError};

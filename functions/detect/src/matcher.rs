@@ -1,6 +1,7 @@
 //! Matches many records by one rule set.
 //!
-//! In: parsed records, one at a time. Out: the rules that each matches, as [`RuleSet::matches`] says. Logs hold the same
+//! In: parsed records, one at a time. Out: the rules that each matches, as [`RuleSet::matches`] says, and what was
+//! looked up of it for whoever asks next ([`Looked`]). Logs hold the same
 //! few hundred pairs of `eventSource` and `eventName` again and again, so what these two decide is decided once for each
 //! pair: which rules can match at all, and what is left to ask of them.
 
@@ -29,6 +30,10 @@ pub struct Matcher<'r> {
     scratch: Scratch,
 }
 
+/// What looking at one record after the other needs of memory, for one set: for one thread.
+#[derive(Debug)]
+pub struct Memory(pub(crate) Scratch);
+
 /// What is left to ask of records with one pair of source and name.
 #[derive(Debug, Default)]
 struct Plan {
@@ -40,31 +45,43 @@ struct Plan {
 impl<'r> Matcher<'r> {
     /// A matcher that knows of no record yet.
     pub fn new(rules: &'r RuleSet) -> Self {
-        Self { rules, plans: HashMap::new(), pair: String::new(), scratch: rules.fields().scratch() }
+        let scratch = rules.fields().scratch().remembering();
+        Self { rules, plans: HashMap::new(), pair: String::new(), scratch }
     }
 
     /// Which rules a record (a CloudTrail record, parsed) matches: `hits` is cleared and filled, in the set's order.
-    pub fn matches(&mut self, record: &Value, hits: &mut Vec<RuleIndex>) {
+    pub fn matches<'m>(&'m mut self, record: &'m Value, hits: &mut Vec<RuleIndex>) -> Looked<'m> {
         hits.clear();
-        let rules = self.rules;
-        let fields = rules.fields().of(record, &self.scratch);
+        let Self { rules, plans, pair, scratch } = self;
+        let fields = rules.fields().of(record, scratch);
         let Some((source, name)) = Header::of(&fields).and_then(|header| header.source.zip(header.name)) else {
-            return rules.matches_of(&fields, hits);
+            rules.matches_of(&fields, hits);
+            return Looked(fields);
         };
-        self.pair.clear();
-        self.pair.push_str(source);
+        pair.clear();
+        pair.push_str(source);
         // Both are ASCII: nothing else makes the same pair.
-        self.pair.push(BETWEEN_TEXTS);
-        self.pair.push_str(name);
-        if let Some(plan) = self.plans.get(self.pair.as_str()) {
-            return plan.ask(rules.graph(), &fields, hits);
+        pair.push(BETWEEN_TEXTS);
+        pair.push_str(name);
+        if let Some(plan) = plans.get(pair.as_str()) {
+            plan.ask(rules.graph(), &fields, hits);
+        } else if plans.len() >= MOST {
+            rules.matches_of(&fields, hits);
+        } else {
+            let plan = Plan::of(rules, &fields);
+            plan.ask(rules.graph(), &fields, hits);
+            plans.insert(pair.as_str().into(), plan);
         }
-        if self.plans.len() >= MOST {
-            return rules.matches_of(&fields, hits);
-        }
-        let plan = Plan::of(rules, &fields);
-        plan.ask(rules.graph(), &fields, hits);
-        self.plans.insert(self.pair.as_str().into(), plan);
+        Looked(fields)
+    }
+}
+
+/// A record that was matched, with what was looked up in it: whoever asks for the same fields need not search again.
+pub struct Looked<'m>(pub(crate) Lookup<'m>);
+
+impl<'m> Looked<'m> {
+    pub(crate) fn fields(&self) -> &Lookup<'m> {
+        &self.0
     }
 }
 

@@ -8,7 +8,6 @@ use std::collections::HashMap;
 
 use sentinel_model::{Channel, Event, Provenance, Timestamp, hash, provenance};
 
-use crate::head::Head;
 use crate::normalise::{self, check_account};
 use crate::{Found, Position, Record, Report, Seen, Sight, identity};
 
@@ -92,24 +91,24 @@ impl<'a> Batch<'a> {
 
     /// Takes note of a record handed on before, so that what follows is judged as it was then.
     fn skip(&mut self, record: &Record<'_>) {
-        let head = Head::of(&record.value);
+        let head = record.head;
         if check_account(&head, record.envelope).is_ok() {
-            let id = identity::event_id(&head, &record.value, record.text);
-            self.seen.note(&id, identity::content_hash(&record.value));
+            let id = identity::event_id(&head, record.value, record.text);
+            self.seen.note(&id, identity::content_hash(record.value));
         }
     }
 
     fn record(&mut self, origin: usize, record: &Record<'_>) {
         let Taken { source, report, .. } = &mut self.taken[origin];
         report.records += 1;
-        let head = Head::of(&record.value);
-        let id = identity::event_id(&head, &record.value, record.text);
+        let head = record.head;
+        let id = identity::event_id(&head, record.value, record.text);
         if let Err(mismatch) = check_account(&head, record.envelope) {
             tracing::warn!(event_id = %id, input = source.name, %mismatch, "record set aside");
             report.set_aside(id.into_owned(), mismatch.to_string());
             return;
         }
-        let content = identity::content_hash(&record.value);
+        let content = identity::content_hash(record.value);
         let key = key(&id, content);
         let copy = Provenance { channel: source.channel.clone(), received_at: source.received_at };
         match self.seen.note(&id, content) {

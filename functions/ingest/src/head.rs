@@ -17,12 +17,20 @@ macro_rules! members {
         impl<'a> $name<'a> {
             /// Reads an object; of several members of one name the first counts. Anything else has none.
             $visible fn of(value: &'a Value) -> Self {
+                Self::with(value, |_, _| ())
+            }
+
+            /// The same; `others` is told of all other members.
+            pub(crate) fn with(value: &'a Value, mut others: impl FnMut(&'a str, &'a Value)) -> Self {
                 let mut found = Self::default();
                 let Some(object) = value.as_object() else { return found };
                 for (key, value) in object {
                     let slot = match key {
                         $($key => &mut found.$field,)+
-                        _ => continue,
+                        _ => {
+                            others(key, value);
+                            continue;
+                        }
                     };
                     slot.get_or_insert(value);
                 }
@@ -71,6 +79,12 @@ impl<'a> Head<'a> {
     /// `eventName`, empty when it is not there.
     pub fn name(&self) -> &'a str {
         text(self.event_name).unwrap_or_default()
+    }
+
+    /// Whether these are the members of a CloudTrail record: `eventName` and one of `eventSource`, `eventID`, all texts.
+    pub(crate) fn is_record(&self) -> bool {
+        let is_text = |value: Option<&Value>| value.is_some_and(Value::is_str);
+        is_text(self.event_name) && (is_text(self.event_source) || is_text(self.event_id))
     }
 
     /// The members of its `userIdentity`.

@@ -118,12 +118,10 @@ impl Calls {
         push_name(&mut self.call, service.strip_suffix(".amazonaws.com").unwrap_or(service));
         self.call.push(':');
         push_name(&mut self.call, action);
-        if !self.counts.contains_key(&self.call) {
-            self.counts.insert(self.call.clone(), (0, 0));
-        }
-        if let Some(counts) = self.counts.get_mut(&self.call) {
-            counts.0 += 1;
-            counts.1 += usize::from(!success);
+        let one = (1, usize::from(!success));
+        match self.counts.get_mut(&self.call) {
+            Some(counts) => *counts = (counts.0 + one.0, counts.1 + one.1),
+            None => _ = self.counts.insert(self.call.clone(), one),
         }
     }
 

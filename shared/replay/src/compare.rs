@@ -123,7 +123,7 @@ fn alerts_of(
     }
     let labels = rules.iter().map(|(index, _)| rules.labels(index)).chain(rules.correlation_labels());
     let wanted = Wanted { form: Form::Line, min_level: Level::Informational, threads };
-    let alerts = Collected::new(collectors, labels, told::say, Arc::clone(list))?;
+    let alerts = Collected::new(collectors, labels, told::say, Arc::clone(list));
     let found = told::correlations(rules, correlator, &alerts)?;
     alerts.with(found).tell(wanted, &[], counts, take)
 }

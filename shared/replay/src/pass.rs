@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, io};
 
-use sentinel_detect::{Call, Correlator, LoadError, LoadOptions, LoadReport, Noted, RuleIndex, RuleSet};
+use sentinel_detect::{Call, Correlator, LoadError, LoadOptions, LoadReport, Memory, Noted, RuleIndex, RuleSet};
 use sentinel_enrich::{Collector, collect::Fact};
 use sentinel_model::{Event, Outcome, Timestamp, alert::Matched};
 use sonic_rs::Value;
@@ -64,6 +64,8 @@ pub struct Pass {
 pub(crate) struct Half {
     pub(crate) collector: Collector,
     pub(crate) correlator: Correlator,
+    /// Made for the first record.
+    memory: Option<Memory>,
     hits: Vec<RuleIndex>,
     numbers: Vec<u32>,
 }
@@ -122,6 +124,7 @@ impl Half {
         Self {
             collector: Collector::new(budget - correlated, worker),
             correlator: Correlator::with_budget(correlated),
+            memory: None,
             hits: Vec::new(),
             numbers: Vec::new(),
         }
@@ -159,7 +162,8 @@ impl Half {
         let at = self.collector.keep(&fact)?;
         if rules.feeds_correlations(&self.hits) {
             let noted = Noted { account: fact.account, time: fact.time, at, event: Some(event) };
-            self.correlator.add(rules, &noted, record, &self.hits).map_err(io::Error::other)?;
+            let looked = rules.look(record, self.memory.get_or_insert_with(|| rules.memory()));
+            self.correlator.add(rules, &noted, &looked, &self.hits).map_err(io::Error::other)?;
         }
         self.numbers.clear();
         self.numbers.extend(self.hits.iter().filter(|hit| rules.alerts_alone(**hit)).map(|hit| hit.number()));

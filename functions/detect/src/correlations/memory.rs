@@ -11,12 +11,14 @@ use std::io;
 use sentinel_correlation::{Onward, Plan, wire};
 use sentinel_model::{Event, Timestamp, hash};
 use sentinel_spill::Sorter;
-use sonic_rs::{JsonValueTrait, Value};
+use sonic_rs::JsonValueTrait;
 
 use super::{MAX_VALUE_BYTES, fields_of, onward_of, text_of, texts_of};
 use crate::{
+    fields::Lookup,
+    matcher::Looked,
     rules::{Correlations, Extract, RuleIndex, RuleSet},
-    view::{FieldPath, Found},
+    view::Found,
 };
 
 /// Bytes of hits kept in memory by one collector.
@@ -105,14 +107,16 @@ impl Correlator {
     }
 
     /// Adds what an event with these matches counts for correlations. All of one collector's events, and those of
-    /// collectors that it is joined with, are matched by one set. `record` is the event's.
+    /// collectors that it is joined with, are matched by one set. `record` is the event's, as its matcher has
+    /// looked at it.
     pub fn add(
         &mut self,
         rules: &RuleSet,
         noted: &Noted<'_>,
-        record: &Value,
+        record: &Looked<'_>,
         hits: &[RuleIndex],
     ) -> Result<(), SpillError> {
+        let record = record.fields();
         let correlations = rules.correlations();
         let exceptions = rules.exceptions();
         let mut scratch = std::mem::take(&mut self.scratch);
@@ -259,13 +263,13 @@ pub(super) const fn depth(key: u128) -> u128 {
 impl Scratch {
     /// Takes what a hit brings; `false` when the event is none: it has none of the group's fields, or no value to
     /// count.
-    fn fill(&mut self, plan: &Plan, fields: &Extract, account: &str, record: &Value) -> bool {
+    fn fill(&mut self, plan: &Plan, fields: &Extract, account: &str, record: &Lookup<'_>) -> bool {
         self.texts.clear();
         self.numbers.clear();
         push_text(&mut self.texts, Some(account));
         let mut any = fields.group.is_empty();
-        for path in &fields.group {
-            any |= with_text(path, record, |text| {
+        for field in &fields.group {
+            any |= with_text(*field, record, |text| {
                 push_text(&mut self.texts, text);
                 text.is_some()
             });
@@ -277,7 +281,7 @@ impl Scratch {
             return true;
         }
         if let [one] = fields.values.as_slice() {
-            let values = texts_of(one, record);
+            let values = texts_of(*one, record);
             self.numbers.extend(plan.numbers(&values));
             return !values.is_empty();
         }
@@ -295,11 +299,11 @@ impl Scratch {
 }
 
 /// What [`text_of`] gives, borrowed where it can be.
-fn with_text<T>(path: &FieldPath, record: &Value, then: impl FnOnce(Option<&str>) -> T) -> T {
-    match path.find(record) {
+fn with_text<T>(field: usize, record: &Lookup<'_>, then: impl FnOnce(Option<&str>) -> T) -> T {
+    match record.find(field) {
         Found::Absent => then(None),
         Found::One(value) if value.as_str().is_some_and(|text| text.len() <= MAX_VALUE_BYTES) => then(value.as_str()),
-        _ => then(text_of(path, record).as_deref()),
+        _ => then(text_of(field, record).as_deref()),
     }
 }
 

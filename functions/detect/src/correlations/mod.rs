@@ -23,8 +23,9 @@ pub use whole::{Completed, Events};
 
 use crate::{
     detection,
+    fields::Lookup,
     rules::{Extract, RuleIndex, RuleSet},
-    view::{FieldPath, Found},
+    view::Found,
 };
 
 /// Longest value kept whole, in bytes; of a longer one its beginning and its hash.
@@ -58,6 +59,8 @@ impl RuleSet {
     pub fn correlated(&self, event: &Event, record: &Value, hits: &[RuleIndex]) -> Vec<Correlated> {
         let mut found: Vec<Correlated> = Vec::new();
         let correlations = self.correlations();
+        let scratch = self.fields().scratch();
+        let record = &self.fields().of(record, &scratch);
         let mut evidence: Option<Arc<Evidence>> = None;
         for feed in hits.iter().filter_map(|index| correlations.feeds.get(&index.0)).flatten() {
             let (plan, meta) = (&correlations.plans[feed.plan], &correlations.metas[feed.plan]);
@@ -101,8 +104,8 @@ fn evidence_of(event: &Event) -> Evidence {
 }
 
 /// Group and values; `None` when the event is no hit: it has none of the group's fields, or no value to count.
-fn fields_of(plan: &Plan, fields: &Extract, record: &Value) -> Option<(Group, Vec<String>)> {
-    let group: Vec<Option<String>> = fields.group.iter().map(|path| text_of(path, record)).collect();
+fn fields_of(plan: &Plan, fields: &Extract, record: &Lookup<'_>) -> Option<(Group, Vec<String>)> {
+    let group: Vec<Option<String>> = fields.group.iter().map(|field| text_of(*field, record)).collect();
     if !group.is_empty() && group.iter().all(Option::is_none) {
         return None;
     }
@@ -110,16 +113,19 @@ fn fields_of(plan: &Plan, fields: &Extract, record: &Value) -> Option<(Group, Ve
         return Some((Group(group), Vec::new()));
     }
     let values = match fields.values.as_slice() {
-        [one] => texts_of(one, record),
+        [one] => texts_of(*one, record),
         several => {
-            let all: Option<Vec<String>> = several.iter().map(|path| text_of(path, record)).collect();
+            let all: Option<Vec<String>> = several.iter().map(|field| text_of(*field, record)).collect();
             all.map(|all| vec![bounded(all.join("\u{0}"))]).unwrap_or_default()
         }
     };
     (!values.is_empty()).then_some((Group(group), values))
 }
 
-fn onward_of(plans: &[Plan], plan: &Plan, fields: &Extract, record: &Value) -> Vec<Option<Onward>> {
+fn onward_of(plans: &[Plan], plan: &Plan, fields: &Extract, record: &Lookup<'_>) -> Vec<Option<Onward>> {
+    if plan.parents.is_empty() {
+        return Vec::new();
+    }
     plan.parents
         .iter()
         .zip(&fields.onward)
@@ -132,8 +138,8 @@ fn onward_of(plans: &[Plan], plan: &Plan, fields: &Extract, record: &Value) -> V
 }
 
 /// The text of a field; several values are one text.
-fn text_of(path: &FieldPath, record: &Value) -> Option<String> {
-    let mut texts = texts_of(path, record);
+fn text_of(field: usize, record: &Lookup<'_>) -> Option<String> {
+    let mut texts = texts_of(field, record);
     match texts.len() {
         0 => None,
         1 => texts.pop(),
@@ -142,9 +148,9 @@ fn text_of(path: &FieldPath, record: &Value) -> Option<String> {
 }
 
 /// The texts of a field, sorted, each once: those of its elements where it is or crosses an array.
-fn texts_of(path: &FieldPath, record: &Value) -> Vec<String> {
+fn texts_of(field: usize, record: &Lookup<'_>) -> Vec<String> {
     let mut texts = Vec::new();
-    match path.find(record) {
+    match record.find(field) {
         Found::Absent => {}
         Found::One(value) => add_texts(value, &mut texts),
         Found::Many(values) => values.into_iter().for_each(|value| add_texts(value, &mut texts)),

@@ -9,7 +9,7 @@ use sentinel_model::{Detection, Event, RawRecord, Timestamp, time::plus_seconds}
 use serde_json::json;
 
 use super::*;
-use crate::testing;
+use crate::{fields::Fields, testing};
 
 /// A rule on a call by its name.
 fn rule(call: &str) -> String {
@@ -117,9 +117,11 @@ impl Whole {
     fn add<'a>(&mut self, rules: &RuleSet, events: impl IntoIterator<Item = &'a Event>) {
         for event in events {
             let (record, hits) = hits(rules, event);
+            let memory = rules.memory();
+            let looked = rules.look(&record, &memory);
             let at = self.events.len() as u64;
             let noted = Noted { account: &event.account, time: event.time, at, event: Some(event) };
-            self.correlator.add(rules, &noted, &record, &hits).unwrap();
+            self.correlator.add(rules, &noted, &looked, &hits).unwrap();
             self.events.push(Arc::new(evidence_of(event)));
         }
     }
@@ -362,8 +364,12 @@ fn an_event_without_any_group_field_is_in_no_group() {
 
 #[test]
 fn long_and_many_values_are_bounded_and_differ() {
-    let path = FieldPath::parse("v");
-    let texts = |record: &str| texts_of(&path, &sonic_rs::from_str(record).unwrap());
+    let mut fields = Fields::default();
+    let field = fields.number("v");
+    let texts = |record: &str| {
+        let (record, scratch) = (sonic_rs::from_str(record).unwrap(), fields.scratch());
+        texts_of(field, &fields.of(&record, &scratch))
+    };
     assert_eq!(texts(r#"{"v":["b",1,true,null,"b",["x"]]}"#), ["1", "[\"x\"]", "b", "true"]);
     let (one, two) = (format!("{}1", "x".repeat(5000)), format!("{}2", "x".repeat(5000)));
     let both = texts(&json!({ "v": [one, two] }).to_string());

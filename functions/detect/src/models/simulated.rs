@@ -31,9 +31,9 @@ pub fn normalised(records: impl Iterator<Item = Value>) -> Vec<Event> {
         let text = record.to_string();
         let channel = Channel::Folder { path: "simulated".into() };
         let provenance = Provenance { channel, received_at: Timestamp::UNIX_EPOCH };
-        let parsed = sonic_rs::from_str(&text).map_err(|e| e.to_string());
+        let parsed = sonic_rs::from_str::<sonic_rs::Value>(&text).map_err(|e| e.to_string());
         let event = parsed.and_then(|value| {
-            let record = Record { text: &text, value, envelope: &envelope, position: Position::default() };
+            let record = Record::new(&text, &value, &envelope, Position::default());
             normalise(&record, provenance).map_err(|e| e.to_string())
         });
         match event {

@@ -222,6 +222,16 @@ impl Quick {
         }
     }
 
+    /// Whether nothing but the text decides: no other field of the record.
+    pub(crate) fn is_of_text_alone(&self) -> bool {
+        match self {
+            Self::Not(inner) => inner.is_of_text_alone(),
+            Self::Any(parts) | Self::All(parts) => parts.iter().all(Self::is_of_text_alone),
+            Self::Other(matcher) => matches!(&**matcher, CompiledMatcher::AhoCorasickSet { .. }),
+            _ => true,
+        }
+    }
+
     /// Whether it asks for text in lower case.
     pub(crate) fn folds(&self) -> bool {
         match self {

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     detection::rule_reason,
     fast_hash::{FastMap, FastSet},
-    view::FieldPath,
+    fields::Fields,
 };
 
 /// Longest timespan in seconds: 92 days. State is kept for longer than that.
@@ -60,10 +60,10 @@ pub(crate) struct Feed {
 /// The fields that a hit brings along.
 #[derive(Debug)]
 pub(crate) struct Extract {
-    /// What makes its group.
-    pub(crate) group: Vec<FieldPath>,
+    /// What makes its group: numbers of fields.
+    pub(crate) group: Vec<usize>,
     /// What is counted or computed with.
-    pub(crate) values: Vec<FieldPath>,
+    pub(crate) values: Vec<usize>,
     /// For the plan's parents, in their order.
     pub(crate) onward: Vec<Self>,
 }
@@ -102,11 +102,12 @@ impl Resolved<'_> {
     }
 }
 
-/// Compiles correlations. `rules` are those of the set with their indexes; `keep_apart` gives a correlation's meta an
-/// id of its own.
+/// Compiles correlations. `rules` are those of the set with their indexes, `fields` the set's; `keep_apart` gives a
+/// correlation's meta an id of its own.
 pub(super) fn compile(
     parsed: &[ParsedCorrelation],
     rules: &[&RuleMeta],
+    fields: &mut Fields,
     mut keep_apart: impl FnMut(&mut RuleMeta),
 ) -> (Correlations, Vec<Refused>) {
     let (mut done, mut refused) = (Correlations::default(), Vec::new());
@@ -147,7 +148,7 @@ pub(super) fn compile(
     }
     let lost = || Fault("rules", "refers to a correlation that was refused, to itself in a circle, or too deep".into());
     refused.extend(open.iter().map(|(_, resolved)| refuse(resolved.parsed, lost())));
-    done.feed(&compiled, &plan_of);
+    done.feed(&compiled, &plan_of, fields);
     (done, refused)
 }
 
@@ -199,12 +200,12 @@ impl Correlations {
     }
 
     /// Tells every rule what its hits bring along. A rule that any correlation wants to alert does.
-    fn feed(&mut self, compiled: &[Resolved<'_>], plan_of: &HashMap<usize, usize>) {
+    fn feed(&mut self, compiled: &[Resolved<'_>], plan_of: &HashMap<usize, usize>, numbers: &mut Fields) {
         for (plan, resolved) in compiled.iter().enumerate() {
             for (base, (target, _)) in (0_u16..).zip(&resolved.targets) {
                 match target {
                     Target::Rule(index) => {
-                        let fields = extract(&self.plans, compiled, &[(plan, usize::from(base))]);
+                        let fields = extract(&self.plans, compiled, &[(plan, usize::from(base))], numbers);
                         self.feeds.entry(*index).or_default().push(Feed { plan, base, fields });
                         if resolved.rule().generate {
                             self.quiet.remove(index);
@@ -223,22 +224,22 @@ impl Correlations {
 
 /// The fields that a hit brings along on its way up through plans: `way` has each plan with the position of the one
 /// below it (at first the rule) among its bases. A field that a plan above names may be an alias of one below.
-fn extract(plans: &[Plan], compiled: &[Resolved<'_>], way: &[(usize, usize)]) -> Extract {
+fn extract(plans: &[Plan], compiled: &[Resolved<'_>], way: &[(usize, usize)], numbers: &mut Fields) -> Extract {
     let Some((top, _)) = way.last() else {
         return Extract { group: Vec::new(), values: Vec::new(), onward: Vec::new() };
     };
-    let path = |name: &str| {
-        let name = way.iter().rev().fold(name, |name, (plan, base)| compiled[*plan].field(name, *base));
-        FieldPath::parse(name)
+    let mut number = |name: &String| {
+        let name = way.iter().rev().fold(name.as_str(), |name, (plan, base)| compiled[*plan].field(name, *base));
+        numbers.number(name)
     };
     let rule = compiled[*top].rule();
     Extract {
-        group: rule.group_by.iter().map(|name| path(name)).collect(),
-        values: compiled[*top].fields.iter().map(|name| path(name)).collect(),
+        group: rule.group_by.iter().map(&mut number).collect(),
+        values: compiled[*top].fields.iter().map(&mut number).collect(),
         onward: plans[*top]
             .parents
             .iter()
-            .map(|link| extract(plans, compiled, &[way, &[(link.plan, usize::from(link.base))]].concat()))
+            .map(|link| extract(plans, compiled, &[way, &[(link.plan, usize::from(link.base))]].concat(), numbers))
             .collect(),
     }
 }

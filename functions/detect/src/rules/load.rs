@@ -295,8 +295,9 @@ impl Loader {
             }
         }
         let parsed = std::mem::take(&mut self.correlations);
-        let metas: Vec<&RuleMeta> = set.iter().map(|(_, meta)| meta).collect();
-        let (correlations, refused) = correlate::compile(&parsed, &metas, |meta| self.keep_ids_apart(meta));
+        let metas: Vec<&RuleMeta> = set.rules.iter().map(|rule| &rule.meta).collect();
+        let (correlations, refused) =
+            correlate::compile(&parsed, &metas, &mut set.fields, |meta| self.keep_ids_apart(meta));
         self.report.correlations = correlations.plans.len();
         self.report.refused.extend(refused);
         set.correlations = correlations;

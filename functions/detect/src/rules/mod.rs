@@ -45,6 +45,7 @@ use crate::{
     detection::rule_reason,
     dispatch::{Dispatch, DispatchStats, Needs, Placement},
     fields::{Fields, Lookup},
+    matcher::{Looked, Memory},
     program::{
         MAX_ALWAYS, MAX_ALWAYS_COST, Program, TooLarge,
         graph::{Graph, Id},
@@ -124,6 +125,16 @@ impl RuleSet {
         hits.clear();
         let scratch = self.fields.scratch();
         self.matches_of(&self.fields.of(record, &scratch), hits);
+    }
+
+    /// A record to look fields up in, with memory that serves one record after the other.
+    pub fn look<'m>(&'m self, record: &'m Value, memory: &'m Memory) -> Looked<'m> {
+        Looked(self.fields.of(record, &memory.0))
+    }
+
+    /// Memory for looking at records.
+    pub fn memory(&self) -> Memory {
+        Memory(self.fields.scratch())
     }
 
     /// The same for a record in which fields can be looked up; `hits` is empty.

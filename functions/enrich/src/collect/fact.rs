@@ -103,10 +103,7 @@ impl Facts {
             write_order(fact, into);
             into.push(fact.class as u8);
             into.extend_from_slice(&session.to_le_bytes());
-            let texts = [Some(fact.service), Some(fact.action), fact.invoked_by, fact.failure];
-            for text in texts {
-                put(into, text);
-            }
+            put(into, [Some(fact.service), Some(fact.action), fact.invoked_by, fact.failure]);
             into.extend_from_slice(&u32::try_from(fact.id.len()).unwrap_or(NONE).to_le_bytes());
         })?;
         if at >> PLACE_BITS != 0 {
@@ -129,9 +126,7 @@ impl Facts {
             fact.user_agent,
             fact.access_key,
         ];
-        for text in texts {
-            put(session, text);
-        }
+        put(session, texts);
         let key = hash::hash_64(session);
         #[allow(clippy::cast_possible_truncation, reason = "a place below LATELY")]
         let known = &mut self.lately[key as usize % LATELY];
@@ -159,24 +154,31 @@ pub(super) fn write_order(fact: &Fact<'_>, into: &mut Vec<u8>) {
     into.extend_from_slice(&fact.content.to_be_bytes());
 }
 
-fn put(into: &mut Vec<u8>, text: Option<&str>) {
-    // A record is at most a few megabytes.
-    let len = text.map_or(NONE, |text| u32::try_from(text.len()).unwrap_or(NONE));
-    into.extend_from_slice(&len.to_le_bytes());
-    into.extend_from_slice(text.unwrap_or_default().as_bytes());
+/// Appends texts: how long they are, then all of them, so that one look tells that they are UTF-8.
+fn put<const N: usize>(into: &mut Vec<u8>, texts: [Option<&str>; N]) {
+    for text in texts {
+        // A record is at most a few megabytes.
+        let len = text.map_or(NONE, |text| u32::try_from(text.len()).unwrap_or(NONE));
+        into.extend_from_slice(&len.to_le_bytes());
+    }
+    for text in texts.into_iter().flatten() {
+        into.extend_from_slice(text.as_bytes());
+    }
 }
 
-#[allow(clippy::option_option, reason = "bytes that are damaged, or a text that is not there")]
-fn take<'a>(from: &mut &'a [u8]) -> Option<Option<&'a str>> {
-    let (len, rest) = from.split_first_chunk::<4>()?;
-    let len = u32::from_le_bytes(*len);
-    if len == NONE {
-        *from = rest;
-        return Some(None);
+/// What [`put`] wrote, up to the end; `None` for bytes that are damaged.
+fn take<const N: usize>(from: &[u8]) -> Option<[Option<&str>; N]> {
+    let (lens, texts) = from.split_at_checked(4 * N)?;
+    let mut left = std::str::from_utf8(texts).ok()?;
+    let mut found = [None; N];
+    for (found, len) in found.iter_mut().zip(lens.as_chunks::<4>().0) {
+        let len = u32::from_le_bytes(*len);
+        if len != NONE {
+            let (text, rest) = left.split_at_checked(len as usize)?;
+            (*found, left) = (Some(text), rest);
+        }
     }
-    let (text, rest) = rest.split_at_checked(len as usize)?;
-    *from = rest;
-    Some(Some(std::str::from_utf8(text).ok()?))
+    Some(found)
 }
 
 /// The time that [`write_order`] wrote.
@@ -192,33 +194,28 @@ fn split_order(piece: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked((u32::from_le_bytes(*id) as usize).checked_add(TIME + 1 + 8)?)
 }
 
-fn read<'a>(piece: &'a [u8], mut session: &'a [u8]) -> Option<Fact<'a>> {
+fn read<'a>(piece: &'a [u8], session: &'a [u8]) -> Option<Fact<'a>> {
     let (order, rest) = split_order(piece)?;
     let (id, content) = order.get(TIME..)?.split_last_chunk::<8>()?;
     let (class, rest) = rest.split_first()?;
-    let mut rest = rest.get(8..)?;
-    let (service, action) = (take(&mut rest)??, take(&mut rest)??);
-    let (invoked_by, failure) = (take(&mut rest)?, take(&mut rest)?);
-    let (kind, from) = session.split_first()?;
-    session = from;
-    let (account, principal, who) = (take(&mut session)??, take(&mut session)??, take(&mut session)??);
-    let (region, source) = (take(&mut session)?, take(&mut session)?);
-    let (user_agent, access_key) = (take(&mut session)?, take(&mut session)?);
+    let [service, action, invoked_by, failure] = take(rest.get(8..)?)?;
+    let (kind, session) = session.split_first()?;
+    let [account, principal, who, region, source, user_agent, access_key] = take(session)?;
     Some(Fact {
         time: time_of(order)?,
         id: std::str::from_utf8(id.strip_suffix(&[0])?).ok()?,
         content: u64::from_be_bytes(*content),
-        account,
-        principal,
+        account: account?,
+        principal: principal?,
         kind: *KINDS.get(usize::from(*kind))?,
-        who,
+        who: who?,
         region,
         source,
         user_agent,
         access_key,
         class: *CLASSES.get(usize::from(*class))?,
-        service,
-        action,
+        service: service?,
+        action: action?,
         invoked_by,
         failure,
     })

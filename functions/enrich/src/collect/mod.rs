@@ -160,15 +160,15 @@ impl<'r> Collected<'r> {
         rules: impl IntoIterator<Item = MatchedRule<'r>>,
         say: Say,
         list: Arc<IndicatorList>,
-    ) -> io::Result<Self> {
-        let rules = rules.into_iter().map(RuleTexts::new).collect::<io::Result<_>>()?;
+    ) -> Self {
+        let rules = rules.into_iter().map(RuleTexts::new).collect();
         let (mut facts, mut events, mut counted) = (Vec::new(), Vec::new(), Vec::new());
         for collector in collectors {
             facts.push(collector.facts);
             events.push(collector.events);
             counted.push(collector.counted);
         }
-        Ok(Self { facts: AllFacts::new(facts), events, counted, rules, say, list, found: Log::new(FOUND) })
+        Self { facts: AllFacts::new(facts), events, counted, rules, say, list, found: Log::new(FOUND) }
     }
 
     /// Compares two events by their places: by time, id, then content.

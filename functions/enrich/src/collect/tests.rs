@@ -137,7 +137,7 @@ fn collected(events: &[u32], workers: usize, budget: usize) -> Vec<Collector> {
 
 fn told(collectors: Vec<Collector>, wanted: Wanted, others: &[Alert]) -> (Vec<String>, Counts) {
     let (mut lines, mut counts, rules) = (Vec::new(), Counts::default(), rules());
-    let all = Collected::new(collectors, labels(&rules), say, list()).unwrap();
+    let all = Collected::new(collectors, labels(&rules), say, list());
     all.tell(wanted, others, &mut counts, &mut |line| {
         lines.push(String::from_utf8(line.to_vec()).unwrap());
         Ok(())
@@ -225,7 +225,7 @@ fn whoever_stops_reading_stops_the_printing() {
     let events: Vec<u32> = (0..20_000).filter(|n| n % 9 != 0).collect();
     for threads in [1, 3] {
         let rules = rules();
-        let all = Collected::new(collected(&events, 1, 1 << 26), labels(&rules), say, list()).unwrap();
+        let all = Collected::new(collected(&events, 1, 1 << 26), labels(&rules), say, list());
         let wanted = Wanted { form: Form::Line, min_level: Level::Informational, threads };
         let mut counts = Counts::default();
         let gone = all.tell(wanted, &[], &mut counts, &mut |_| Err(io::ErrorKind::BrokenPipe.into()));
@@ -286,7 +286,7 @@ proptest! {
         };
         found.add(&alert, &places).unwrap();
         let (mut told, mut counts, rules) = (Vec::new(), Counts::default(), rules());
-        let collected = Collected::new(vec![collector], labels(&rules), say, list).unwrap().with(found);
+        let collected = Collected::new(vec![collector], labels(&rules), say, list).with(found);
         let form = Wanted { form: Form::Line, min_level: Level::Low, threads: 2 };
         collected
             .tell(form, &[], &mut counts, &mut |line| {

@@ -4,7 +4,7 @@
 //! [`sentinel_model::alert::AlertView`] gives, or what a table or the grouping into incidents needs of it. What is held
 //! is bounded whatever the number of events, and used again for the next alert.
 
-use std::io;
+use std::{io, sync::OnceLock};
 
 use sentinel_correlation::Calls;
 use sentinel_model::{
@@ -59,27 +59,49 @@ pub struct Row {
     pub at_least: bool,
 }
 
-/// A rule, and what all of its alerts say, as JSON.
+/// A rule, and what all of its alerts say.
 #[derive(Debug)]
 pub(super) struct RuleTexts<'r> {
     pub(super) rule: MatchedRule<'r>,
-    rule_json: Vec<u8>,
-    title_json: Vec<u8>,
-    category_json: Vec<u8>,
-    attack_json: Vec<u8>,
-    techniques_json: Option<Vec<u8>>,
+    /// Made for the first alert: most rules have none.
+    json: OnceLock<RuleJson>,
+}
+
+/// What all alerts of a rule say, as JSON.
+#[derive(Debug)]
+struct RuleJson {
+    rule: Vec<u8>,
+    title: Vec<u8>,
+    category: Vec<u8>,
+    attack: Vec<u8>,
+    techniques: Option<Vec<u8>>,
+    why: Vec<u8>,
+}
+
+impl RuleJson {
+    fn new(rule: &MatchedRule<'_>) -> io::Result<Self> {
+        Ok(Self {
+            rule: serde_json::to_vec(rule.rule)?,
+            title: serde_json::to_vec(&rule.rule.title)?,
+            category: serde_json::to_vec(&merge::category(rule.rule, rule.attack))?,
+            attack: serde_json::to_vec(rule.attack)?,
+            techniques: merge::say_techniques(rule.attack).map(|said| serde_json::to_vec(&said)).transpose()?,
+            why: serde_json::to_vec(rule.why)?,
+        })
+    }
 }
 
 impl<'r> RuleTexts<'r> {
-    pub(super) fn new(rule: MatchedRule<'r>) -> io::Result<Self> {
-        Ok(Self {
-            rule,
-            rule_json: serde_json::to_vec(rule.rule)?,
-            title_json: serde_json::to_vec(&rule.rule.title)?,
-            category_json: serde_json::to_vec(&merge::category(rule.rule, rule.attack))?,
-            attack_json: serde_json::to_vec(rule.attack)?,
-            techniques_json: merge::say_techniques(rule.attack).map(|said| serde_json::to_vec(&said)).transpose()?,
-        })
+    pub(super) fn new(rule: MatchedRule<'r>) -> Self {
+        Self { rule, json: OnceLock::new() }
+    }
+
+    fn json(&self) -> io::Result<&RuleJson> {
+        if let Some(json) = self.json.get() {
+            return Ok(json);
+        }
+        let made = RuleJson::new(&self.rule)?;
+        Ok(self.json.get_or_init(|| made))
     }
 
     pub(super) fn window(&self, time: Timestamp) -> Window {
@@ -349,30 +371,31 @@ impl Told {
 
     fn line(&self, id: &str, rule: &RuleTexts<'_>, out: &mut Vec<u8>) -> io::Result<()> {
         let (event_count, at_least) = self.count();
+        let of_rule = rule.json()?;
         out.extend_from_slice(b"{\"alert_id\":");
-        json(out, id)?;
+        text(out, id)?;
         out.extend_from_slice(b",\"time\":");
         json(out, &self.first.time)?;
         for (name, made) in [
-            (&b",\"rule\":"[..], &rule.rule_json),
-            (b",\"title\":", &rule.title_json),
-            (b",\"category\":", &rule.category_json),
+            (&b",\"rule\":"[..], &of_rule.rule),
+            (b",\"title\":", &of_rule.title),
+            (b",\"category\":", &of_rule.category),
         ] {
             out.extend_from_slice(name);
             out.extend_from_slice(made);
         }
         out.extend_from_slice(b",\"level\":");
-        json(out, self.level.as_str())?;
+        text(out, self.level.as_str())?;
         out.extend_from_slice(b",\"score\":");
         json(out, &self.score)?;
         out.extend_from_slice(b",\"principal\":");
-        json(out, &self.first.principal)?;
+        text(out, &self.first.principal)?;
         out.extend_from_slice(b",\"account\":");
-        json(out, &self.first.account)?;
+        text(out, &self.first.account)?;
         out.extend_from_slice(b",\"region\":");
-        json(out, &self.first.region)?;
+        text_or_null(out, self.first.region.as_deref())?;
         out.extend_from_slice(b",\"source_ip\":");
-        json(out, &self.first.source)?;
+        text_or_null(out, self.first.source.as_deref())?;
         out.extend_from_slice(b",\"event_count\":");
         json(out, &event_count)?;
         out.extend_from_slice(b",\"at_least\":");
@@ -386,23 +409,31 @@ impl Told {
         out.extend_from_slice(b",\"agents\":");
         texts(out, self.agents.texts.iter())?;
         out.extend_from_slice(b"},\"attack\":");
-        out.extend_from_slice(&rule.attack_json);
+        out.extend_from_slice(&of_rule.attack);
         out.extend_from_slice(b",\"reasons\":[");
-        self.reasons(rule, event_count, at_least, out)?;
+        self.reasons(rule.rule.why, of_rule, (event_count, at_least), out)?;
         out.extend_from_slice(b"],\"superseded_by\":null}");
         Ok(())
     }
 
-    fn reasons(&self, rule: &RuleTexts<'_>, count: u64, at_least: bool, out: &mut Vec<u8>) -> io::Result<()> {
+    fn reasons(
+        &self,
+        why: &str,
+        of_rule: &RuleJson,
+        (count, at_least): (u64, bool),
+        out: &mut Vec<u8>,
+    ) -> io::Result<()> {
         // The rule's sentence stands among the calls in order, once.
-        let why = rule.rule.why;
         let calls = &self.calls.texts;
         let at = calls.partition_point(|call| call.as_str() < why);
-        let why = (calls.get(at).map(String::as_str) != Some(why)).then_some(why);
+        let said = calls.get(at).map(String::as_str) == Some(why);
         let (before, after) = calls.split_at(at);
-        let said = before.iter().map(String::as_str).chain(why).chain(after.iter().map(String::as_str));
-        for sentence in said.take(REASON_CAP) {
-            json(out, sentence)?;
+        let after = (!said).then_some(None).into_iter().chain(after.iter().map(Some));
+        for sentence in before.iter().map(Some).chain(after).take(REASON_CAP) {
+            match sentence {
+                Some(call) => text(out, call)?,
+                None => out.extend_from_slice(&of_rule.why),
+            }
             out.push(b',');
         }
         if let Some((class, action)) = &self.basis.gravest {
@@ -410,10 +441,10 @@ impl Told {
             out.push(b',');
         }
         for finding in &self.basis.findings {
-            json(out, &merge::say_finding(finding))?;
+            text(out, &merge::say_finding(finding))?;
             out.push(b',');
         }
-        if let Some(techniques) = &rule.techniques_json {
+        if let Some(techniques) = &of_rule.techniques {
             out.extend_from_slice(techniques);
         } else {
             out.pop_if(|last| *last == b',');
@@ -486,10 +517,27 @@ fn json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) -> io::Result<()> {
     Ok(serde_json::to_writer(out, value)?)
 }
 
+/// Appends a text. Nearly all of them hold nothing that JSON escapes, which is told for many bytes at once.
+fn text(out: &mut Vec<u8>, text: &str) -> io::Result<()> {
+    let escaped = |byte: u8| u8::from(byte < 0x20) | u8::from(byte == b'"') | u8::from(byte == b'\\');
+    if text.bytes().fold(0, |any, byte| any | escaped(byte)) != 0 {
+        return json(out, text);
+    }
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
+    Ok(())
+}
+
+fn text_or_null(out: &mut Vec<u8>, value: Option<&str>) -> io::Result<()> {
+    let Some(value) = value else { return json(out, &()) };
+    text(out, value)
+}
+
 fn texts<'a>(out: &mut Vec<u8>, all: impl Iterator<Item = &'a String>) -> io::Result<()> {
     out.push(b'[');
-    for text in all {
-        json(out, text)?;
+    for one in all {
+        text(out, one)?;
         out.push(b',');
     }
     out.pop_if(|last| *last == b',');
@@ -498,7 +546,7 @@ fn texts<'a>(out: &mut Vec<u8>, all: impl Iterator<Item = &'a String>) -> io::Re
 }
 
 fn gravest(out: &mut Vec<u8>, count: u64, at_least: bool, class: ActionClass, action: &str) -> io::Result<()> {
-    json(out, &merge::say_gravest(count, at_least, class, action))
+    text(out, &merge::say_gravest(count, at_least, class, action))
 }
 
 fn indicators(fact: &Fact<'_>, principal: bool) -> Vec<Indicator> {

@@ -19,7 +19,7 @@ fn event(name: &str, source: &str, identity: &Json, rest: &Json) -> Event {
         received_at: sentinel_model::Timestamp::UNIX_EPOCH,
     };
     let envelope = Envelope::default();
-    let record = Record { text: &text, value, envelope: &envelope, position: Position::default() };
+    let record = Record::new(&text, &value, &envelope, Position::default());
     normalise::normalise(&record, provenance).unwrap()
 }
 

@@ -127,10 +127,10 @@ pub fn network(head: &Head<'_>) -> Network {
 /// Makes the event of a record. `provenance` says how this copy came.
 pub fn normalise(record: &Record<'_>, provenance: Provenance) -> Result<Event, NormaliseError> {
     let raw = RawRecord::new(record.text.to_owned())?;
-    let id = identity::event_id(&Head::of(&record.value), &record.value, record.text).into_owned();
-    let mut event = outline(record, id, identity::content_hash(&record.value), provenance, raw);
-    event.targets = targets(&record.value);
-    event.lineage = lineage::edges(&record.value, &event);
+    let id = identity::event_id(&record.head, record.value, record.text).into_owned();
+    let mut event = outline(record, id, identity::content_hash(record.value), provenance, raw);
+    event.targets = targets(record.value);
+    event.lineage = lineage::edges(record.value, &event);
     Ok(event)
 }
 
@@ -138,7 +138,7 @@ pub fn normalise(record: &Record<'_>, provenance: Provenance) -> Result<Event, N
 /// and text. For those who look at many records and need only who did what; `raw` may then be anything.
 pub fn outline(record: &Record<'_>, id: String, content: u64, provenance: Provenance, raw: RawRecord) -> Event {
     let envelope = record.envelope;
-    let head = Head::of(&record.value);
+    let head = record.head;
     let who = head.who();
     let (time, own_time) = event_time(&head, envelope, provenance.received_at);
     let account = account_of(&head, &who, envelope);

@@ -45,10 +45,8 @@ fn with(changes: &Json) -> Json {
 fn event_in(record: &Json, envelope: &Envelope) -> Event {
     let text = record.to_string();
     let value: Value = sonic_rs::from_str(&text).unwrap();
-    let sketched = value.clone();
-    let event =
-        normalise(&Record { text: &text, value, envelope, position: Position::default() }, provenance()).unwrap();
-    same(&sketch(&Head::of(&sketched), envelope, provenance().received_at), &event);
+    let event = normalise(&Record::new(&text, &value, envelope, Position::default()), provenance()).unwrap();
+    same(&sketch(&Head::of(&value), envelope, provenance().received_at), &event);
     event
 }
 

@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 use sentinel_model::Timestamp;
 
+use crate::Head;
+
 mod key;
 mod quick;
 mod scan;
@@ -92,11 +94,20 @@ pub struct Record<'a> {
     /// Its JSON text, exactly as it came.
     pub text: &'a str,
     /// The same, parsed.
-    pub value: sonic_rs::Value,
+    pub value: &'a sonic_rs::Value,
+    /// The members that nearly everybody asks for.
+    pub head: Head<'a>,
     /// What is known from around it.
     pub envelope: &'a Envelope,
     /// Where it stood.
     pub position: Position,
+}
+
+impl<'a> Record<'a> {
+    /// A record of this text, parsed.
+    pub fn new(text: &'a str, value: &'a sonic_rs::Value, envelope: &'a Envelope, position: Position) -> Self {
+        Self { text, value, head: Head::of(value), envelope, position }
+    }
 }
 
 /// What the reader finds.

@@ -59,6 +59,9 @@ pub(super) fn cut(text: &[u8]) -> Option<Cut> {
         let strings = prefix_xor(quotes) ^ inside;
         inside = if strings >> 63 == 1 { u64::MAX } else { 0 };
         let (opening, closing) = (marks.opening & !strings, marks.closing & !strings);
+        if opening | closing == 0 {
+            continue;
+        }
         opened += opening.count_ones();
         let closes = closing.count_ones();
         if closes < depth {

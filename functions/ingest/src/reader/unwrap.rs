@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use sentinel_model::{Timestamp, time};
-use sonic_rs::{JsonContainerTrait as _, JsonValueTrait as _, Value};
+use sonic_rs::{JsonValueTrait as _, Value};
 
 use super::{Envelope, Found, Limits, Position, Record, scan};
+use crate::Head;
 
 /// What a step of reading gives out.
 pub(super) struct Out<'o> {
@@ -40,46 +41,24 @@ const KIND_CHARS: usize = 120;
 pub(super) const GZIP_BASE64: &str = "H4sI";
 
 /// What the members of an object say that it is, found in one walk over them.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Shape {
-    /// Whether `eventName`, `eventSource` and `eventID` are texts; of several of one name the first counts.
-    name: Option<bool>,
-    source: Option<bool>,
-    id: Option<bool>,
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape<'v> {
+    head: Head<'v>,
     /// Whether one of its members holds records.
     pub(super) wraps: bool,
 }
 
-impl Shape {
-    fn of(value: &Value) -> Self {
-        let mut shape = Self::default();
-        let Some(object) = value.as_object() else { return shape };
-        for (key, member) in object {
-            match key {
-                "eventName" => _ = shape.name.get_or_insert(member.is_str()),
-                "eventSource" => _ = shape.source.get_or_insert(member.is_str()),
-                "eventID" => _ = shape.id.get_or_insert(member.is_str()),
-                _ => shape.wraps |= scan::wraps(key, member),
-            }
-        }
-        shape
-    }
-
-    fn is_record(self) -> bool {
-        self.name == Some(true) && (self.source == Some(true) || self.id == Some(true))
+impl<'v> Shape<'v> {
+    pub(super) fn of(value: &'v Value) -> Self {
+        let mut wraps = false;
+        let head = Head::with(value, |key, member| wraps |= scan::wraps(key, member));
+        Self { head, wraps }
     }
 }
 
 /// Parses an object.
-pub(super) fn parse(object: &Object<'_>, limits: &Limits) -> Result<(Value, Shape), String> {
-    let text = utf8(object.text)?;
-    // An envelope may be larger and deeper than a record: its record is measured when it is cut out.
-    let value: Value = sonic_rs::from_str(text).map_err(|e| invalid(&e))?;
-    let shape = Shape::of(&value);
-    if shape.is_record() {
-        measure(text, object.deepest, limits)?;
-    }
-    Ok((value, shape))
+pub(super) fn parse(object: &Object<'_>) -> Result<Value, String> {
+    sonic_rs::from_str(utf8(object.text)?).map_err(|e| invalid(&e))
 }
 
 fn utf8(text: &[u8]) -> Result<&str, String> {
@@ -108,26 +87,26 @@ fn measure(text: &str, deepest: u32, limits: &Limits) -> Result<(), String> {
 }
 
 /// Looks at a parsed object and tells what is in it; an error says why it is malformed.
-pub(super) fn examine(object: &Object<'_>, (value, shape): (Value, Shape), out: &mut Out<'_>) -> Result<(), String> {
-    let item = Item { text: utf8(object.text)?, value, shape, deepest: object.deepest, object };
+pub(super) fn examine(object: &Object<'_>, value: &Value, shape: Shape<'_>, out: &mut Out<'_>) -> Result<(), String> {
+    let item = Item { text: utf8(object.text)?, value, head: shape.head, deepest: object.deepest, object };
     item.look(object.envelope, 0, out)
 }
 
 struct Item<'a> {
     text: &'a str,
-    value: Value,
-    shape: Shape,
+    value: &'a Value,
+    head: Head<'a>,
     deepest: u32,
     object: &'a Object<'a>,
 }
 
 impl Item<'_> {
     fn look(self, envelope: &Arc<Envelope>, depth: u32, out: &mut Out<'_>) -> Result<(), String> {
-        if self.shape.is_record() {
+        if self.head.is_record() {
             return self.record(envelope, out);
         }
         if depth < 3 {
-            if self.value.get("detail").is_some() && has_any(&self.value, &["detail-type", "source", "account"]) {
+            if self.value.get("detail").is_some() && has_any(self.value, &["detail-type", "source", "account"]) {
                 return self.event_bridge(envelope, depth, out);
             }
             if self.value.get("_source").is_some_and(Value::is_object) {
@@ -150,13 +129,13 @@ impl Item<'_> {
         if let Some(text) = self.wrapped_text() {
             return self.text_of(text, envelope, out);
         }
-        (out.sink)(Found::Unknown { kind: kind_of(&self.value) });
+        (out.sink)(Found::Unknown { kind: kind_of(self.value) });
         Ok(())
     }
 
     fn record(self, envelope: &Arc<Envelope>, out: &mut Out<'_>) -> Result<(), String> {
         measure(self.text, self.deepest, out.limits)?;
-        if let Some(source) = self.value.get("eventSource").and_then(|s| s.as_str())
+        if let Some(source) = self.head.event_source.and_then(|s| s.as_str())
             && source.starts_with("aws:")
         {
             if let Some(data) = self.packed_data() {
@@ -169,6 +148,7 @@ impl Item<'_> {
         (out.sink)(Found::Record(Record {
             text: self.text,
             value: self.value,
+            head: self.head,
             envelope,
             position: self.object.position,
         }));
@@ -177,7 +157,7 @@ impl Item<'_> {
 
     /// A subscription's payload in a record of a Kinesis stream, or of Firehose.
     fn packed_data(&self) -> Option<&str> {
-        let inner = self.value.get("kinesis").unwrap_or(&self.value);
+        let inner = self.value.get("kinesis").unwrap_or(self.value);
         inner.get("data")?.as_str().filter(|data| data.starts_with(GZIP_BASE64))
     }
 
@@ -196,8 +176,8 @@ impl Item<'_> {
         let by_trail = detail_type.ends_with(" via CloudTrail");
         if record && (by_trail || detail_type.is_empty()) {
             let of_envelope = Envelope {
-                account: text_of(&self.value, "account").or_else(|| envelope.account.clone()),
-                region: text_of(&self.value, "region").or_else(|| envelope.region.clone()),
+                account: text_of(self.value, "account").or_else(|| envelope.account.clone()),
+                region: text_of(self.value, "region").or_else(|| envelope.region.clone()),
                 time: time_of(self.value.get("time")).or(envelope.time),
                 ..Envelope::clone(envelope)
             };
@@ -205,7 +185,7 @@ impl Item<'_> {
         }
         let kind = match self.value.get("detail") {
             Some(detail) if by_trail && is_insight(detail) => "cloudtrail-insight".to_owned(),
-            _ if detail_type.is_empty() => kind_of(&self.value),
+            _ if detail_type.is_empty() => kind_of(self.value),
             _ => kind_name("eventbridge", detail_type),
         };
         (out.sink)(Found::Unknown { kind });
@@ -217,9 +197,9 @@ impl Item<'_> {
         let raw = sonic_rs::get(self.text, [member]).map_err(|e| invalid(&e))?;
         let text = raw.as_raw_str();
         let value = sonic_rs::from_str(text).map_err(|e| invalid(&e))?;
-        let shape = Shape::of(&value);
+        let head = Head::of(&value);
         // What nests deepest may stand beside the member; then this is a level too strict for no real record.
-        let item = Item { text, value, shape, deepest: self.deepest.saturating_sub(1), object: self.object };
+        let item = Item { text, value: &value, head, deepest: self.deepest.saturating_sub(1), object: self.object };
         item.look(envelope, depth + 1, out)
     }
 
@@ -249,7 +229,7 @@ impl Item<'_> {
                 return Err("its CloudTrailEvent is not JSON".to_owned());
             }
             // Any program's log lines have a message.
-            (out.sink)(Found::Unknown { kind: kind_of(&self.value) });
+            (out.sink)(Found::Unknown { kind: kind_of(self.value) });
             return Ok(());
         }
         let time = ["timestamp", "EventTime", "Timestamp"].iter().find_map(|k| time_of(self.value.get(*k)));
@@ -283,7 +263,7 @@ pub(super) fn wrapping(head: &[u8], outer: &Arc<Envelope>) -> (Arc<Envelope>, bo
 }
 
 fn is_record(value: &Value) -> bool {
-    Shape::of(value).is_record()
+    Head::of(value).is_record()
 }
 
 /// AWS CloudTrail User Guide, "CloudTrail record contents for Insights events".

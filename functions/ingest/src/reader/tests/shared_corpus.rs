@@ -38,7 +38,7 @@ fn totals(folder: &Path) -> (usize, usize, Vec<String>, usize) {
         read(file, &name, None, &Limits::default(), &mut |found| match found {
             Found::Record(r) => {
                 records += 1;
-                let sight = known.note(&event_id(&crate::Head::of(&r.value), &r.value, r.text), content_hash(&r.value));
+                let sight = known.note(&event_id(&r.head, r.value, r.text), content_hash(r.value));
                 again += usize::from(sight != Sight::New);
             }
             Found::Malformed { position, reason } => malformed.push(format!("{name} {position}: {reason}")),

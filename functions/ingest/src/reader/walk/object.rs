@@ -82,12 +82,13 @@ impl Walker<'_> {
             position: self.outer.unwrap_or(position),
             control: self.frames.last().map_or(&self.context, Frame::context).control,
         };
-        let Ok(parsed) = unwrap::parse(&object, out.limits) else { return false };
-        if parsed.1.wraps {
+        let Ok(value) = unwrap::parse(&object) else { return false };
+        let shape = unwrap::Shape::of(&value);
+        if shape.wraps {
             return false;
         }
         self.told.now_json(out.sink);
-        if let Err(reason) = unwrap::examine(&object, parsed, out) {
+        if let Err(reason) = unwrap::examine(&object, &value, shape, out) {
             (out.sink)(Found::Malformed { position: object.position, reason });
         }
         self.window.seek(from + cut.end);
@@ -106,11 +107,12 @@ impl Walker<'_> {
             position: shown,
             control: context.control,
         };
-        match unwrap::parse(&object, out.limits) {
-            Ok(parsed) => {
+        match unwrap::parse(&object) {
+            Ok(value) => {
                 // What is pending is told first, so that the order is the text's.
                 self.told.now_json(out.sink);
-                if let Err(reason) = unwrap::examine(&object, parsed, out) {
+                let shape = unwrap::Shape::of(&value);
+                if let Err(reason) = unwrap::examine(&object, &value, shape, out) {
                     (out.sink)(Found::Malformed { position: shown, reason });
                 }
             }
