@@ -1,9 +1,9 @@
 //! Matches many records by one rule set.
 //!
-//! In: parsed records, one at a time. Out: the rules that each matches, as [`RuleSet::matches`] says, and what was
-//! looked up of it for whoever asks next ([`Looked`]). Logs hold the same
-//! few hundred pairs of `eventSource` and `eventName` again and again, so what these two decide is decided once for each
-//! pair: which rules can match at all, and what is left to ask of them.
+//! In: parsed records, one at a time. Out: the rules that each matches, as [`RuleSet::matches`] says, and what was looked
+//! up of it, for whoever asks next ([`Looked`]). Logs hold the same few hundred pairs of `eventSource` and `eventName`
+//! again and again, so what these two decide is decided once for each pair: which rules can match at all, and what is
+//! left to ask of them. They hold the same texts again and again, too: costly verdicts on them are remembered.
 
 use std::collections::HashMap;
 
