@@ -26,7 +26,7 @@ fn seen_with(input: impl Read + Send, name: &str, limits: &Limits) -> Seen {
     let end = read(input, name, None, limits, &mut |found| match found {
         Found::Record(r) => {
             let reparsed: sonic_rs::Value = sonic_rs::from_str(r.text).unwrap();
-            assert_eq!(reparsed, r.value);
+            assert_eq!(reparsed, *r.value);
             let id = r.value.get("eventID").and_then(|v| v.as_str()).unwrap_or("-").to_owned();
             let e = r.envelope;
             let more = [&e.account, &e.owner, &e.region, &e.time.map(|t| t.to_string())];
