@@ -33,11 +33,11 @@ use crate::args::ScanArgs;
 /// Records between two updates of the progress bar.
 const PROGRESS_EVERY: u64 = 4096;
 /// Bytes of matching events that all workers together hold in memory.
-const MATCHES: usize = 18 << 20;
+const MATCHES: usize = 22 << 20;
 /// Bytes of records' identities that all workers together hold in memory.
 const IDENTITIES: usize = 4 << 20;
 /// Bytes of what counts for correlations that all workers together hold in memory.
-const CORRELATED: usize = 8 << 20;
+const CORRELATED: usize = 6 << 20;
 
 /// What is to be done, and with what.
 pub(super) struct Work {

@@ -55,9 +55,10 @@ impl Collector {
     /// A collector that holds about `budget` bytes in memory. The numbers of workers begin at 0.
     pub fn new(budget: usize, worker: u16) -> Self {
         Self {
-            facts: Facts::new(budget / 3, worker),
-            events: Sorter::new(budget / 2),
-            counted: Sorter::new(budget / 6),
+            // While all events are in memory, their facts are read in about the order in which they lie.
+            facts: Facts::new(budget / 5 * 2, worker),
+            events: Sorter::new(budget / 20 * 11),
+            counted: Sorter::new(budget / 20),
             classes: Classes::default(),
         }
     }
