@@ -16,7 +16,9 @@ const ROOM: usize = 4 * 1024;
 /// Bytes before each record: its length.
 const HEAD: usize = 4;
 /// Bytes read of the file at once.
-const READ: usize = 4 * 1024;
+const PAGE: u64 = 8 * 1024;
+/// Pages that are held.
+const PAGES: u64 = 8;
 
 /// Records at the places that they were given.
 #[derive(Debug)]
@@ -34,8 +36,17 @@ pub struct Log {
 /// What was read of logs' files last, so that neighbours are read at once.
 #[derive(Debug, Default)]
 pub struct Pages {
+    /// Each at its number modulo [`PAGES`].
+    pages: Vec<Page>,
+    /// A record that does not lie within one page.
+    across: Vec<u8>,
+}
+
+/// One page: the log's number and the page's; its bytes, fewer at the end of a file.
+#[derive(Debug, Default)]
+struct Page {
     log: u64,
-    from: u64,
+    number: u64,
     bytes: Vec<u8>,
 }
 
@@ -100,27 +111,38 @@ impl Log {
         }
         let head = self.read(at, HEAD, pages)?;
         let len = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
-        let start = usize::try_from(at - pages.from).unwrap_or(usize::MAX);
-        if pages.bytes.len() - start >= HEAD + len {
-            return Ok(&pages.bytes[start + HEAD..start + HEAD + len]);
-        }
         Ok(&self.read(at, HEAD + len, pages)?[HEAD..])
     }
 
-    /// Makes sure that so many bytes from a place on are held in `pages`, and gives them.
+    /// So many bytes of the file from a place on.
     fn read<'a>(&self, at: u64, len: usize, pages: &'a mut Pages) -> io::Result<&'a [u8]> {
-        let end = pages.from + pages.bytes.len() as u64;
-        if pages.log != self.number || at < pages.from || at + len as u64 > end {
-            let left = usize::try_from(self.written - at).unwrap_or(usize::MAX);
-            pages.bytes.resize(len.max(READ).min(left), 0);
-            // Until it is read, what is held is nobody's.
-            pages.log = 0;
-            let file = self.file.as_ref().ok_or(io::ErrorKind::UnexpectedEof)?;
-            read_at(file, &mut pages.bytes, at)?;
-            (pages.log, pages.from) = (self.number, at);
+        let file = self.file.as_ref().ok_or(io::ErrorKind::UnexpectedEof)?;
+        let (number, end) = (at / PAGE, at + len as u64);
+        if end > self.written {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let start = usize::try_from(at - pages.from).unwrap_or(usize::MAX);
-        pages.bytes.get(start..start + len).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        if end > (number + 1) * PAGE {
+            pages.across.resize(len, 0);
+            read_at(file, &mut pages.across, at)?;
+            return Ok(&pages.across);
+        }
+        if pages.pages.is_empty() {
+            pages.pages.resize_with(PAGES as usize, Page::default);
+        }
+        #[allow(clippy::cast_possible_truncation, reason = "a number below PAGES, and one below PAGE")]
+        let (slot, start) = ((number % PAGES) as usize, (at % PAGE) as usize);
+        let page = &mut pages.pages[slot];
+        // The page may have grown since.
+        if (page.log, page.number) != (self.number, number) || page.bytes.len() < start + len {
+            let from = number * PAGE;
+            let left = usize::try_from((self.written - from).min(PAGE)).unwrap_or(0);
+            // Until it is read, what is held is nobody's.
+            page.log = 0;
+            page.bytes.resize(left, 0);
+            read_at(file, &mut page.bytes, from)?;
+            (page.log, page.number) = (self.number, number);
+        }
+        page.bytes.get(start..start + len).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 
     /// The place of the record after the one at `at`, which is `len` bytes long; `None` behind the last.
