@@ -162,7 +162,7 @@ impl Coverage {
             rows(&mut page, tactic.name, of_tactic);
         }
         let rest = self.techniques.iter().filter(|t| t.tactics.is_empty());
-        rows(&mut page, "Not in this version of ATT&CK", rest);
+        rows(&mut page, "Of no cloud platform in this version of ATT&CK", rest);
         page
     }
 
@@ -317,7 +317,7 @@ mod tests {
         let page = Coverage::of(&set(), &[]).markdown();
         let row = "| T1530 Data from Cloud Storage | Rule b (high; management, data:s3)<br>Rule a (low; data:s3) |";
         assert!(page.contains("## Collection") && page.contains(row), "{page}");
-        assert!(page.contains("## Not in this version"), "{page}");
+        assert!(page.contains("## Of no cloud platform"), "{page}");
     }
 
     #[test]

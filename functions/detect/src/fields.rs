@@ -2,7 +2,8 @@
 //!
 //! In: field names as rules write them and matchers, each under a number of its own, and a record. Out: what stands
 //! in the record under a field's number, and the verdicts of matchers. Cheap matchers are asked anew each time, since
-//! remembering would cost as much; all others are asked once.
+//! remembering would cost as much; all others are asked once. Whoever looks at many records also remembers what costly
+//! ones said of a text from record to record ([`heard`]).
 
 use std::{
     cell::{Cell, OnceCell},

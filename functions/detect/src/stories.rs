@@ -74,12 +74,12 @@ fn time_of(record: &Value) -> Result<Timestamp, String> {
 /// Whether a story completes a correlation of a file.
 pub(crate) fn completes(set: &RuleSet, file: &str, entries: &[Box<RawValue>]) -> Result<bool, String> {
     let mut correlator = Correlator::default();
-    let (mut hits, mut events, memory) = (Vec::new(), Vec::new(), set.memory());
+    let (mut hits, mut events, mut memory) = (Vec::new(), Vec::new(), set.memory());
     for entry in entries {
         for text in expand(entry)? {
             let record = sonic_rs::from_str(&text).map_err(|e| e.to_string())?;
             set.matches(&record, &mut hits);
-            let looked = set.look(&record, &memory);
+            let looked = set.look(&record, &mut memory);
             let event = event(&text)?;
             let at = events.len() as u64;
             let noted = Noted { account: &event.account, time: event.time, at, event: Some(&event) };

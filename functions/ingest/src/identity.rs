@@ -50,7 +50,8 @@ pub fn content_hash(value: &Value) -> u64 {
 static SECRETS: [RapidSecrets; 3] = [RapidSecrets::seed(1), RapidSecrets::seed(2), RapidSecrets::seed(3)];
 
 /// A hash that is equal where [`content_hash`] is, at less than half the cost: for comparing records that one process
-/// has read. It is never stored, so that another one may take its place.
+/// has read. It is never stored, so that another one may take its place; it puts conflicting copies of one id and time in
+/// another order than [`content_hash`] does.
 pub fn likeness(value: &Value) -> u64 {
     // Nearly all values are texts.
     if let Some(text) = value.as_str() {

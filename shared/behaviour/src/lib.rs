@@ -59,10 +59,14 @@ pub fn agent_family(agent: &str) -> String {
     agent[..end].to_ascii_lowercase()
 }
 
+/// What calls by people in the console are made through: no service's own work.
+const CONSOLE: &str = "signin.amazonaws.com";
+
 /// The network an event came from: its address's /16 (IPv4) or /48 (IPv6), `aws` when a service made the call.
 pub fn network(event: &Event) -> Option<String> {
     use std::net::IpAddr;
-    if event.invoked_by.is_some() || event.network.source_host.is_some() {
+    let by_service = event.invoked_by.as_deref().is_some_and(|service| service != CONSOLE);
+    if by_service || event.network.source_host.is_some() {
         return Some("aws".into());
     }
     match event.network.source_ip? {

@@ -213,6 +213,12 @@ fn names_of_apis_agents_and_networks_are_brought_to_one_form() {
     assert_eq!(from("::ffff:203.0.113.7"), from("203.0.1.2"));
     assert_eq!(from("2001:db8:5:1::1"), from("2001:db8:5:2::9"));
     assert_ne!(from("2001:db8:5:1::1"), from("2001:db8:6:1::1"));
+    let through = |service: &str| {
+        let made = event(&Sample { address: "203.0.113.7", ..Sample::default() });
+        network(&Event { invoked_by: Some(service.into()), ..made }).unwrap()
+    };
+    assert_eq!(through("athena.amazonaws.com"), "aws");
+    assert_eq!(through("signin.amazonaws.com"), from("203.0.113.7"), "a person in the console");
 }
 
 #[test]

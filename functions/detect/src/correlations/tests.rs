@@ -117,8 +117,8 @@ impl Whole {
     fn add<'a>(&mut self, rules: &RuleSet, events: impl IntoIterator<Item = &'a Event>) {
         for event in events {
             let (record, hits) = hits(rules, event);
-            let memory = rules.memory();
-            let looked = rules.look(&record, &memory);
+            let mut memory = rules.memory();
+            let looked = rules.look(&record, &mut memory);
             let at = self.events.len() as u64;
             let noted = Noted { account: &event.account, time: event.time, at, event: Some(event) };
             self.correlator.add(rules, &noted, &looked, &hits).unwrap();

@@ -127,8 +127,8 @@ impl RuleSet {
         self.matches_of(&self.fields.of(record, &scratch), hits);
     }
 
-    /// A record to look fields up in, with memory that serves one record after the other.
-    pub fn look<'m>(&'m self, record: &'m Value, memory: &'m Memory) -> Looked<'m> {
+    /// A record to look fields up in, with memory of this set that serves one record after the other.
+    pub fn look<'m>(&'m self, record: &'m Value, memory: &'m mut Memory) -> Looked<'m> {
         Looked(self.fields.of(record, &memory.0))
     }
 
