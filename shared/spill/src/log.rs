@@ -18,7 +18,7 @@ const HEAD: usize = 4;
 /// Bytes read of the file at once.
 const PAGE: u64 = 8 * 1024;
 /// Pages that are held.
-const PAGES: u64 = 8;
+const PAGES: usize = 8;
 
 /// Records at the places that they were given.
 #[derive(Debug)]
@@ -127,10 +127,10 @@ impl Log {
             return Ok(&pages.across);
         }
         if pages.pages.is_empty() {
-            pages.pages.resize_with(PAGES as usize, Page::default);
+            pages.pages.resize_with(PAGES, Page::default);
         }
-        #[allow(clippy::cast_possible_truncation, reason = "a number below PAGES, and one below PAGE")]
-        let (slot, start) = ((number % PAGES) as usize, (at % PAGE) as usize);
+        #[allow(clippy::cast_possible_truncation, reason = "the lowest bits choose a place, and a number below PAGE")]
+        let (slot, start) = (number as usize % PAGES, (at % PAGE) as usize);
         let page = &mut pages.pages[slot];
         // The page may have grown since.
         if (page.log, page.number) != (self.number, number) || page.bytes.len() < start + len {
