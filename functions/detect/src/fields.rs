@@ -7,7 +7,6 @@
 
 use std::{
     cell::{Cell, OnceCell},
-    fmt::Write as _,
     sync::OnceLock,
 };
 
@@ -120,8 +119,7 @@ impl Fields {
     pub(crate) fn test(&mut self, path: &str, quick: Quick) -> usize {
         let field = self.number(path);
         let mut key = String::with_capacity(64);
-        // Writing to memory cannot fail.
-        let _ = write!(key, "{field} ");
+        key.extend(field.to_le_bytes().map(char::from));
         quick.describe(&mut key);
         if let Some(known) = self.known.get(&key) {
             return *known;

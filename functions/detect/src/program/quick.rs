@@ -123,9 +123,11 @@ impl Quick {
 
     /// Writes a text that is the same for matchers that are the same, and for no others.
     pub(crate) fn describe(&self, text: &mut String) {
+        // The length tells where a value ends. Every matcher of every rule is described, so nothing is formatted.
         let mut leaf = |kind: char, value: &str| {
-            // Writing to memory cannot fail. The length tells where a value ends.
-            let _ = write!(text, "{kind}{}:{value}", value.len());
+            text.push(kind);
+            text.extend(value.len().to_le_bytes().map(char::from));
+            text.push_str(value);
         };
         let (kind, parts): (char, &[Self]) = match self {
             Self::Exact(value) => return leaf('=', value),
