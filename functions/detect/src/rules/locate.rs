@@ -36,7 +36,11 @@ pub(super) fn key(text: &str, first: u32, name: &str) -> Place {
 /// The line of a rule's title: where the rule is said to be. Documents that are parsed together share a text.
 pub(super) fn title_line(text: &str, first: u32, title: &str) -> u32 {
     lines(text, first)
-        .find(|(_, line)| line.starts_with("title:") && line.contains(title))
+        .find(|(_, line)| {
+            // Nearly always it follows at once, which is told without a search.
+            let rest = line.strip_prefix("title:").map(str::trim_start);
+            rest.is_some_and(|rest| rest.starts_with(title) || rest.contains(title))
+        })
         .map_or(first, |(number, _)| number)
 }
 

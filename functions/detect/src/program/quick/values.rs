@@ -76,7 +76,7 @@ impl Modifiers {
     fn value(self, value: &SigmaValue) -> Option<Quick> {
         let other = |matcher| Some(Quick::Other(Box::new(matcher)));
         match (value, self.way) {
-            (SigmaValue::String(text), _) if text.original.contains("${source.") => None,
+            (SigmaValue::String(text), _) if text.original.contains('$') && text.original.contains("${source.") => None,
             (SigmaValue::String(text), Way::Regex) => {
                 Some(Quick::Regex(Box::new(Pattern::new(pattern(&plain_text(text), self.flags)))))
             }
