@@ -49,6 +49,10 @@ fn main() -> io::Result<()> {
     }
     code.push_str("];\n");
     places.push_str("];\n");
+    let at = (writer.bytes.len(), writer.words.len());
+    writer.items();
+    places += "/// Where items begin among the bytes and words.\n#[allow(clippy::unreadable_literal)]\n";
+    writeln!(places, "static ITEMS: (usize, usize) = {at:?};").map_err(io::Error::other)?;
     fs::write(out.join("pack.rs"), code + &places)?;
     fs::write(out.join("pack.bytes"), writer.bytes)?;
     fs::write(out.join("pack.words"), writer.words)
@@ -61,7 +65,7 @@ fn documents(text: &str) -> Vec<shape::Document<'_>> {
         (line, start, start + part.len())
     };
     let all = split::documents(text).into_iter().map(place);
-    all.map(|(line, start, end)| shape::Document { line, start, end, tree: plain::read(&text[start..end]) }).collect()
+    all.map(|(line, start, end)| shape::Document::new(line, start, end, plain::read(&text[start..end]))).collect()
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {

@@ -116,7 +116,7 @@ impl Fields {
     }
 
     /// The number of a matcher on a field: the same for the same.
-    pub(crate) fn test(&mut self, path: &str, quick: Quick) -> usize {
+    pub(crate) fn test(&mut self, path: &str, quick: &Quick) -> usize {
         let field = self.number(path);
         let mut key = String::with_capacity(64);
         key.extend(field.to_le_bytes().map(char::from));
@@ -127,7 +127,8 @@ impl Fields {
         let number = self.tests.len();
         let verdict = (quick.cost() > CHEAP).then(|| self.verdict());
         let heard = quick.cost() >= COSTLY && quick.is_of_text_alone();
-        self.tests.push(Test { field, folds: quick.folds(), nothing: quick.on_nothing(), quick, verdict, heard });
+        let (folds, nothing) = (quick.folds(), quick.on_nothing());
+        self.tests.push(Test { field, folds, nothing, quick: quick.clone(), verdict, heard });
         self.complete.push(OnceLock::new());
         self.known.insert(key, number);
         number
@@ -459,7 +460,7 @@ mod tests {
     #[test]
     fn more_texts_than_are_kept_are_asked_about_all_the_same() {
         let mut fields = Fields::default();
-        let tests: Vec<_> = (0..TEXTS + 3).map(|n| fields.test(&format!("f{n}"), quick(&format!("x{n}y")))).collect();
+        let tests: Vec<_> = (0..TEXTS + 3).map(|n| fields.test(&format!("f{n}"), &quick(&format!("x{n}y")))).collect();
         let members: Vec<_> = (0..TEXTS + 3).map(|n| format!(r#""f{n}":{{"k":"aX{n}Yb"}}"#)).collect();
         let record = sonic_rs::from_str(&format!("{{{}}}", members.join(","))).unwrap();
         let scratch = fields.scratch();
@@ -473,10 +474,10 @@ mod tests {
     #[test]
     fn equal_matchers_have_one_number() {
         let mut fields = Fields::default();
-        let first = fields.test("a", quick("x"));
-        assert_eq!(fields.test("a", quick("x")), first);
-        assert_ne!(fields.test("b", quick("x")), first);
-        assert_ne!(fields.test("a", quick("y")), first);
+        let first = fields.test("a", &quick("x"));
+        assert_eq!(fields.test("a", &quick("x")), first);
+        assert_ne!(fields.test("b", &quick("x")), first);
+        assert_ne!(fields.test("a", &quick("y")), first);
         assert_eq!(fields.keyword(&contains("x")), fields.keyword(&contains("x")));
     }
 

@@ -15,7 +15,7 @@
 //! Conditions are pure, so what costs little is asked first, and what costs more is asked once per record however
 //! many rules ask it ([`graph`], [`crate::fields`]).
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use rsigma_eval::{CompiledDetection, compiler::eval_condition};
 use rsigma_parser::{ConditionExpr, Quantifier};
@@ -25,6 +25,7 @@ pub(crate) mod quick;
 
 use crate::{
     dispatch::Needs,
+    fast_hash::FastMap,
     fields::{Fields, Lookup},
     rules::compiled::{Compiled, Item, Part},
     view::{Objects, RecordView},
@@ -95,20 +96,19 @@ impl Members {
 impl Program {
     /// Makes a rule ready to run. It takes for granted what [`crate::dispatch`] knows of the rule's records.
     pub(crate) fn new(
-        mut rule: Compiled,
+        rule: Compiled,
         needs: &Needs,
         fields: &mut Fields,
         graph: &mut Graph,
+        made: &mut Made,
     ) -> Result<Self, TooLarge> {
-        let mut parts: Vec<(String, Part)> = rule.detections.drain().collect();
-        parts.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        let names: Vec<String> = parts.iter().map(|(name, _)| name.clone()).collect();
+        let (names, parts): (Vec<String>, Vec<Part>) = rule.detections.into_iter().unzip();
         let mut references = 0;
         for condition in &rule.conditions {
             count(condition, &names, &mut references)?;
         }
-        let mut maker = Maker { needs, fields, graph };
-        let selections: Vec<Both> = parts.into_iter().map(|(_, part)| maker.selection(part)).collect();
+        let mut maker = Maker { needs, fields, graph, made };
+        let selections: Vec<Both> = parts.into_iter().map(|part| maker.selection(part)).collect();
         let conditions: Vec<Both> = rule.conditions.iter().map(|c| maker.condition(c, &names, &selections)).collect();
         Ok(Self(maker.joined(&conditions, false)))
     }
@@ -137,11 +137,16 @@ fn count(expr: &ConditionExpr, names: &[String], references: &mut usize) -> Resu
     if *references > MAX_REFERENCES { Err(TooLarge::Condition) } else { Ok(()) }
 }
 
+/// What items that several rules share were made to, while rules are loaded.
+#[derive(Debug, Default)]
+pub(crate) struct Made(FastMap<usize, (Arc<Item>, Id)>);
+
 /// Makes nodes of a rule.
 struct Maker<'a> {
     needs: &'a Needs,
     fields: &'a mut Fields,
     graph: &'a mut Graph,
+    made: &'a mut Made,
 }
 
 impl Maker<'_> {
@@ -188,7 +193,7 @@ impl Maker<'_> {
     fn selection(&mut self, part: Part) -> Both {
         match part {
             Part::Items(items) => {
-                let parts: Vec<_> = items.into_iter().map(|i| self.item(i)).collect();
+                let parts: Vec<_> = items.iter().map(|i| self.item(i)).collect();
                 self.joined(&parts, true)
             }
             Part::All(parts) => {
@@ -201,35 +206,44 @@ impl Maker<'_> {
             }
             Part::Keywords(matcher) => {
                 let keyword = self.fields.keyword(&matcher);
-                self.leaf(Kind::Keyword(number(keyword)))
+                Both::same(self.graph.leaf(Kind::Keyword(number(keyword)), self.fields))
             }
             Part::Members(detection) => Both::same(self.graph.members(Members::new(*detection))),
         }
     }
 
-    fn item(&mut self, Item { field, exists, matcher }: Item) -> Both {
-        match (field, exists) {
-            (Some(field), Some(there)) => {
-                let field = self.fields.number(&field);
-                self.leaf(Kind::Exists(number(field), there))
-            }
-            (None, Some(there)) => self.leaf(Kind::Fixed(!there)),
-            (None, None) => {
-                let keyword = self.fields.keyword(&matcher.complete());
-                self.leaf(Kind::Keyword(number(keyword)))
-            }
-            (Some(field), None) => {
-                let known = self.needs.known(&field, &matcher);
-                let test = self.fields.test(&field, matcher);
-                let Both { found, whole } = self.leaf(Kind::Test(number(test)));
-                let found = known.map_or(found, |verdict| self.graph.fixed(verdict, self.fields));
-                Both { found, whole }
-            }
-        }
+    fn item(&mut self, item: &Arc<Item>) -> Both {
+        let whole = self.whole(item);
+        let known = match (&item.field, item.exists) {
+            (Some(field), None) => self.needs.known(field, &item.matcher),
+            _ => None,
+        };
+        Both { found: known.map_or(whole, |verdict| self.graph.fixed(verdict, self.fields)), whole }
     }
 
-    fn leaf(&mut self, kind: Kind) -> Both {
-        Both::same(self.graph.leaf(kind, self.fields))
+    /// An item as it is asked of any record, made once for all that share it.
+    fn whole(&mut self, item: &Arc<Item>) -> Id {
+        if Arc::strong_count(item) == 1 {
+            return self.leaf(item);
+        }
+        // It is kept, so nothing else comes to be at its address.
+        let address = Arc::as_ptr(item).addr();
+        if let Some((_, id)) = self.made.0.get(&address) {
+            return *id;
+        }
+        let id = self.leaf(item);
+        self.made.0.insert(address, (Arc::clone(item), id));
+        id
+    }
+
+    fn leaf(&mut self, Item { field, exists, matcher }: &Item) -> Id {
+        let kind = match (field, exists) {
+            (Some(field), Some(there)) => Kind::Exists(number(self.fields.number(field)), *there),
+            (None, Some(there)) => Kind::Fixed(!there),
+            (None, None) => Kind::Keyword(number(self.fields.keyword(&matcher.complete()))),
+            (Some(field), None) => Kind::Test(number(self.fields.test(field, matcher))),
+        };
+        self.graph.leaf(kind, self.fields)
     }
 }
 
@@ -257,7 +271,7 @@ mod tests {
         let (mut fields, mut graph) = (Fields::default(), Graph::default());
         let compiled = crate::rules::compiled::compile(&collection.rules[0]).unwrap();
         let needs = Needs::of(&compiled);
-        Ok((Program::new(compiled, &needs, &mut fields, &mut graph)?, fields, graph))
+        Ok((Program::new(compiled, &needs, &mut fields, &mut graph, &mut Made::default())?, fields, graph))
     }
 
     fn program(detection: &str) -> (Program, Fields, Graph) {

@@ -1,7 +1,7 @@
 //! Rules by the values and beginnings of one field.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
 };
 
@@ -50,7 +50,7 @@ struct Branch {
 
 impl Index {
     /// Enters a rule so that no value finds an entry twice.
-    pub(super) fn insert(&mut self, entries: &[Entry], exact: &BTreeSet<String>, prefixes: &BTreeSet<String>) {
+    pub(super) fn insert(&mut self, entries: &[Entry], exact: &[String], prefixes: &[String]) {
         let covered = |value: &str, by_itself: bool| {
             prefixes.iter().any(|p| value.starts_with(p.as_str()) && (by_itself || value != p))
         };

@@ -4,8 +4,6 @@
 //! not match, never hold one back that does: negations, regular expressions, `|contains`, keywords and anything else
 //! that is not understood count as "any value", and case is folded as matchers fold it.
 
-use std::collections::{BTreeSet, HashMap};
-
 use rsigma_eval::{CompiledMatcher, matcher::GroupMode};
 use rsigma_parser::{ConditionExpr, Quantifier};
 use sonic_rs::Value;
@@ -28,7 +26,7 @@ pub(crate) struct Needs {
 
 impl Needs {
     pub(crate) fn of(rule: &Compiled) -> Self {
-        let need = |field| Extract { field, detections: &rule.detections }.rule(rule);
+        let need = |field| Extract { field, rule }.need();
         Self { name: need("eventName"), source: need("eventSource") }
     }
 
@@ -38,10 +36,10 @@ impl Needs {
     }
 
     /// The sources that a rule found by its names is found by too.
-    pub(super) fn paired(&self) -> Option<&BTreeSet<String>> {
+    pub(super) fn paired(&self) -> Option<&[String]> {
         match (&self.name, &self.source) {
             (Need::OneOf { .. }, Need::OneOf { exact, prefixes }) if prefixes.is_empty() => {
-                Some(exact).filter(|e| e.len() <= MAX_SOURCES)
+                Some(exact.as_slice()).filter(|e| e.len() <= MAX_SOURCES)
             }
             _ => None,
         }
@@ -75,36 +73,39 @@ impl Needs {
 pub(super) enum Need {
     /// Any value, or none.
     Anything,
-    /// One of these, or one that starts with one of those. Empty: the rule never matches.
-    OneOf { exact: BTreeSet<String>, prefixes: BTreeSet<String> },
+    /// One of these, or one that starts with one of those, each sorted and once. Empty: the rule never matches.
+    OneOf { exact: Vec<String>, prefixes: Vec<String> },
 }
 
 impl Need {
     fn never() -> Self {
-        Self::OneOf { exact: BTreeSet::new(), prefixes: BTreeSet::new() }
+        Self::OneOf { exact: Vec::new(), prefixes: Vec::new() }
     }
 
     fn exact(value: &str) -> Self {
-        Self::OneOf { exact: BTreeSet::from([value.to_lowercase()]), prefixes: BTreeSet::new() }
+        Self::OneOf { exact: vec![lower(value)], prefixes: Vec::new() }
     }
 
     fn prefix(value: &str) -> Self {
         if value.is_empty() {
             return Self::Anything;
         }
-        Self::OneOf { exact: BTreeSet::new(), prefixes: BTreeSet::from([value.to_lowercase()]) }
+        Self::OneOf { exact: Vec::new(), prefixes: vec![lower(value)] }
     }
 
-    /// Either may hold.
-    fn or(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::OneOf { mut exact, mut prefixes }, Self::OneOf { exact: more, prefixes: more_prefixes }) => {
-                exact.extend(more);
-                prefixes.extend(more_prefixes);
-                Self::OneOf { exact, prefixes }
-            }
-            _ => Self::Anything,
+    /// Any of these may hold.
+    fn any(needs: impl Iterator<Item = Self>) -> Self {
+        let (mut exact, mut prefixes) = (Vec::new(), Vec::new());
+        for need in needs {
+            let Self::OneOf { exact: more, prefixes: more_prefixes } = need else { return Self::Anything };
+            exact.extend(more);
+            prefixes.extend(more_prefixes);
         }
+        for all in [&mut exact, &mut prefixes] {
+            all.sort_unstable();
+            all.dedup();
+        }
+        Self::OneOf { exact, prefixes }
     }
 
     /// Both must hold: keeping the tighter one is enough, since each is necessary.
@@ -123,31 +124,36 @@ impl Need {
     }
 }
 
+/// In lower case, as nearly all values of rules are already.
+fn lower(value: &str) -> String {
+    let is_lower = value.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase());
+    if is_lower { value.to_owned() } else { value.to_lowercase() }
+}
+
 /// Finds the constraint that a rule puts on one field.
 struct Extract<'a> {
     field: &'a str,
-    detections: &'a HashMap<String, Part>,
+    rule: &'a Compiled,
 }
 
 impl Extract<'_> {
-    fn rule(&self, rule: &Compiled) -> Need {
-        rule.conditions.iter().fold(Need::never(), |need, c| need.or(self.condition(c)))
+    fn need(&self) -> Need {
+        Need::any(self.rule.conditions.iter().map(|c| self.condition(c)))
     }
 
     fn condition(&self, expr: &ConditionExpr) -> Need {
         match expr {
             ConditionExpr::And(parts) => parts.iter().fold(Need::Anything, |n, p| n.and(self.condition(p))),
-            ConditionExpr::Or(parts) => parts.iter().fold(Need::never(), |n, p| n.or(self.condition(p))),
+            ConditionExpr::Or(parts) => Need::any(parts.iter().map(|p| self.condition(p))),
             ConditionExpr::Not(_) => Need::Anything,
-            ConditionExpr::Identifier(name) => self.detections.get(name).map_or(Need::never(), |d| self.selection(d)),
+            ConditionExpr::Identifier(name) => self.rule.detection(name).map_or(Need::never(), |d| self.selection(d)),
             ConditionExpr::Selector { quantifier, pattern } => {
-                let chosen = self.detections.iter().filter(|(n, _)| pattern.matches_detection_name(n)).map(|(_, d)| d);
+                let all = self.rule.detections.iter();
+                let chosen = all.filter(|(n, _)| pattern.matches_detection_name(n)).map(|(_, d)| d);
                 match quantifier {
                     Quantifier::Count(0) => Need::Anything,
                     // At least one of them holds.
-                    Quantifier::Any | Quantifier::Count(_) => {
-                        chosen.fold(Need::never(), |n, d| n.or(self.selection(d)))
-                    }
+                    Quantifier::Any | Quantifier::Count(_) => Need::any(chosen.map(|d| self.selection(d))),
                     Quantifier::All => chosen.fold(Need::Anything, |n, d| n.and(self.selection(d))),
                 }
             }
@@ -161,7 +167,7 @@ impl Extract<'_> {
                 .filter(|i| i.field.as_deref() == Some(self.field) && i.exists.is_none())
                 .fold(Need::Anything, |n, i| n.and(matcher_need(&i.matcher))),
             Part::All(parts) => parts.iter().fold(Need::Anything, |n, p| n.and(self.selection(p))),
-            Part::Any(parts) => parts.iter().fold(Need::never(), |n, p| n.or(self.selection(p))),
+            Part::Any(parts) => Need::any(parts.iter().map(|p| self.selection(p))),
             Part::Keywords(_) | Part::Members(_) => Need::Anything,
         }
     }
@@ -170,34 +176,15 @@ impl Extract<'_> {
 fn matcher_need(matcher: &Quick) -> Need {
     match matcher {
         Quick::Exact(value) => Need::exact(value),
-        Quick::OneOf(values) => {
-            Need::OneOf { exact: values.iter().map(|v| v.to_lowercase()).collect(), prefixes: BTreeSet::new() }
-        }
+        Quick::OneOf(values) => Need::any(values.iter().map(|value| Need::exact(value))),
         Quick::Starts(value) => Need::prefix(value),
         Quick::Glob(glob) => Need::prefix(&glob.start),
         Quick::Regex(pattern) => literal_prefix(&pattern.text).map_or(Need::Anything, |p| Need::prefix(&p)),
-        Quick::Any(parts) => any_need(parts),
+        Quick::Any(parts) => Need::any(parts.iter().map(matcher_need)),
         Quick::All(parts) => parts.iter().fold(Need::Anything, |n, p| n.and(matcher_need(p))),
         Quick::Other(matcher) => other_need(matcher),
         Quick::Ends(_) | Quick::Contains(_) | Quick::Among(_) | Quick::Not(_) => Need::Anything,
     }
-}
-
-fn any_need(parts: &[Quick]) -> Need {
-    let (mut exact, mut prefixes) = (BTreeSet::new(), BTreeSet::new());
-    for part in parts {
-        match part {
-            Quick::Exact(value) => drop(exact.insert(value.to_lowercase())),
-            other => match matcher_need(other) {
-                Need::Anything => return Need::Anything,
-                Need::OneOf { exact: more, prefixes: more_prefixes } => {
-                    exact.extend(more);
-                    prefixes.extend(more_prefixes);
-                }
-            },
-        }
-    }
-    Need::OneOf { exact, prefixes }
 }
 
 fn other_need(matcher: &CompiledMatcher) -> Need {
@@ -206,7 +193,7 @@ fn other_need(matcher: &CompiledMatcher) -> Need {
         CompiledMatcher::StartsWith { value, .. } => Need::prefix(value),
         CompiledMatcher::AnyOf(parts)
         | CompiledMatcher::CaseInsensitiveGroup { children: parts, mode: GroupMode::Any } => {
-            parts.iter().fold(Need::never(), |n, p| n.or(other_need(p)))
+            Need::any(parts.iter().map(other_need))
         }
         CompiledMatcher::AllOf(parts)
         | CompiledMatcher::CaseInsensitiveGroup { children: parts, mode: GroupMode::All } => {

@@ -5,7 +5,7 @@
 //! rule there is. Regular expressions of usual rules are not made here: what loads them checks them
 //! ([`super::caps`]).
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
 use rsigma_eval::{CompiledDetection, CompiledDetectionItem, CompiledMatcher, EvalError, compiler::compile_detection};
 use rsigma_parser::{ConditionExpr, Detection, DetectionItem, LogSource, Modifier, SigmaRule, SigmaValue};
@@ -16,7 +16,8 @@ use crate::program::quick::Quick;
 #[derive(Debug, Clone)]
 pub(crate) struct Compiled {
     pub(crate) log_source: LogSource,
-    pub(crate) detections: HashMap<String, Part>,
+    /// Selections by name, sorted.
+    pub(crate) detections: Vec<(String, Part)>,
     pub(crate) conditions: Vec<ConditionExpr>,
     /// What rsigma itself would run, to compare with.
     #[cfg(test)]
@@ -26,8 +27,8 @@ pub(crate) struct Compiled {
 /// A selection, or a part of one.
 #[derive(Debug, Clone)]
 pub(crate) enum Part {
-    /// All of these fields.
-    Items(Vec<Item>),
+    /// All of these fields. Rules of one pack share what they ask alike.
+    Items(Vec<Arc<Item>>),
     All(Vec<Self>),
     Any(Vec<Self>),
     /// Any text of the record.
@@ -48,10 +49,11 @@ pub(crate) struct Item {
 
 /// Compiles a rule.
 pub(crate) fn compile(rule: &SigmaRule) -> Result<Compiled, EvalError> {
-    let detections = match usual(rule) {
+    let mut detections: Vec<(String, Part)> = match usual(rule) {
         Some(detections) => detections,
         None => rsigma_eval::compile_rule(rule)?.detections.into_iter().map(|(n, d)| (n, Part::of(d))).collect(),
     };
+    detections.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     Ok(Compiled {
         log_source: rule.logsource.clone(),
         detections,
@@ -61,21 +63,40 @@ pub(crate) fn compile(rule: &SigmaRule) -> Result<Compiled, EvalError> {
     })
 }
 
+/// What rsigma itself would run of a document's rule.
+#[cfg(test)]
+pub(super) fn plain(text: &str) -> rsigma_eval::CompiledRule {
+    rsigma_eval::compile_rule(&rsigma_parser::parse_sigma_yaml(text).unwrap().rules[0]).unwrap()
+}
+
+impl Compiled {
+    /// A selection by its name.
+    pub(crate) fn detection(&self, name: &str) -> Option<&Part> {
+        let at = self.detections.binary_search_by(|(known, _)| known.as_str().cmp(name)).ok()?;
+        self.detections.get(at).map(|(_, part)| part)
+    }
+
+    /// Whether all conditions name only selections that are there.
+    pub(super) fn is_complete(&self) -> bool {
+        self.conditions.iter().all(|c| is_known(c, &|name| self.detection(name).is_some()))
+    }
+}
+
 /// The selections, where nothing in the rule could be refused.
-fn usual(rule: &SigmaRule) -> Option<HashMap<String, Part>> {
+fn usual(rule: &SigmaRule) -> Option<Vec<(String, Part)>> {
     let named = &rule.detection.named;
-    if !rule.detection.conditions.iter().all(|c| is_known(c, named)) {
+    if !rule.detection.conditions.iter().all(|c| is_known(c, &|name| named.contains_key(name))) {
         return None;
     }
     named.iter().map(|(name, detection)| Some((name.clone(), Part::usual(detection)?))).collect()
 }
 
 /// Whether a condition names only selections that are there.
-fn is_known(condition: &ConditionExpr, named: &HashMap<String, Detection>) -> bool {
+fn is_known(condition: &ConditionExpr, is_there: &impl Fn(&str) -> bool) -> bool {
     match condition {
-        ConditionExpr::And(parts) | ConditionExpr::Or(parts) => parts.iter().all(|p| is_known(p, named)),
-        ConditionExpr::Not(inner) => is_known(inner, named),
-        ConditionExpr::Identifier(name) => named.contains_key(name),
+        ConditionExpr::And(parts) | ConditionExpr::Or(parts) => parts.iter().all(|p| is_known(p, is_there)),
+        ConditionExpr::Not(inner) => is_known(inner, is_there),
+        ConditionExpr::Identifier(name) => is_there(name),
         ConditionExpr::Selector { .. } => true,
     }
 }
@@ -88,7 +109,7 @@ impl Part {
         };
         match detection {
             Detection::AllOf(items) if !items.is_empty() => {
-                items.iter().map(Item::usual).collect::<Option<_>>().map(Self::Items)
+                items.iter().map(|item| Item::usual(item).map(Arc::new)).collect::<Option<_>>().map(Self::Items)
             }
             Detection::And(parts) => several(parts).map(Self::All),
             Detection::AnyOf(parts) => several(parts).map(Self::Any),
@@ -103,7 +124,7 @@ impl Part {
     fn of(detection: CompiledDetection) -> Self {
         let several = |parts: Vec<CompiledDetection>| parts.into_iter().map(Self::of).collect();
         match detection {
-            CompiledDetection::AllOf(items) => Self::Items(items.iter().map(Item::of).collect()),
+            CompiledDetection::AllOf(items) => Self::Items(items.iter().map(|item| Arc::new(Item::of(item))).collect()),
             CompiledDetection::And(parts) => Self::All(several(parts)),
             CompiledDetection::AnyOf(parts) => Self::Any(several(parts)),
             CompiledDetection::Keywords(matcher) => Self::Keywords(Box::new(matcher)),
@@ -115,7 +136,8 @@ impl Part {
 }
 
 impl Item {
-    fn usual(item: &DetectionItem) -> Option<Self> {
+    /// What a rule asks of a field; `None` where it could be refused.
+    pub(super) fn usual(item: &DetectionItem) -> Option<Self> {
         let field = item.field.name.clone();
         if item.field.modifiers.contains(&Modifier::Exists) {
             let there = match item.values.as_slice() {
@@ -151,6 +173,21 @@ impl Item {
     }
 }
 
+/// Texts of all that a selection asks.
+#[cfg(test)]
+pub(super) fn described(part: &Part) -> Vec<String> {
+    let describe = |item: &Arc<Item>| {
+        let mut text = format!("{:?} {:?} ", item.field, item.exists);
+        item.matcher.describe(&mut text);
+        text
+    };
+    match part {
+        Part::Items(items) => items.iter().map(describe).collect(),
+        Part::All(parts) | Part::Any(parts) => parts.iter().flat_map(described).collect(),
+        Part::Keywords(_) | Part::Members(_) => Vec::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,30 +197,12 @@ mod tests {
         rsigma_parser::parse_sigma_yaml(text).map(|c| c.rules).unwrap_or_default()
     }
 
-    fn items<'a>(part: &'a Part, into: &mut Vec<&'a Item>) {
-        match part {
-            Part::Items(all) => into.extend(all),
-            Part::All(parts) | Part::Any(parts) => parts.iter().for_each(|p| items(p, into)),
-            Part::Keywords(_) | Part::Members(_) => {}
-        }
-    }
-
     /// Compiles a rule here and by rsigma; returns whether it was a usual one.
     fn compare(rule: &SigmaRule) -> bool {
         let Some(quick) = usual(rule) else { return false };
         let theirs = rsigma_eval::compile_rule(rule).unwrap_or_else(|e| panic!("{e}: {}", rule.title));
         assert_eq!(rule.detection.conditions, theirs.conditions, "{}", rule.title);
         assert_eq!(quick.len(), theirs.detections.len());
-        let described = |part: &Part| {
-            let mut all = Vec::new();
-            items(part, &mut all);
-            let describe = |item: &Item| {
-                let mut text = format!("{:?} {:?} ", item.field, item.exists);
-                item.matcher.describe(&mut text);
-                text
-            };
-            all.into_iter().map(describe).collect::<Vec<_>>()
-        };
         for (name, part) in &quick {
             // Texts and expressions that rsigma puts into one automaton stay apart here.
             let joined = |text: &str| text.contains("set ") || text.contains("RegexSet");

@@ -4,22 +4,22 @@
 //! In: a file's text. Out: compiled rules, counts of what is not a plain rule, what was refused and
 //! warnings. Caps hold before anything is parsed or compiled: rules may come from anybody.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use rsigma_parser::{
-    CorrelationRule, Detections, FilterRule, FilterRuleTarget, LogSource, SigmaCollection, SigmaRule, version,
+    CorrelationRule, Detections, FilterRule, FilterRuleTarget, LogSource, Modifier, SigmaCollection, SigmaRule, version,
 };
 
 use super::{
     caps::{check_patterns, too_hostile},
-    compiled::{self, Compiled},
+    compiled::{self, Compiled, Item, Part},
     filter::{Filter, Reference},
     load::Refused,
     locate::{self, Place},
-    meta::RuleMeta,
+    meta::{self, RuleMeta},
     placeholders::Placeholders,
     plain::{self, Node},
-    quick, shape, split,
+    quick, shape, split, walk,
 };
 
 /// Documents in one file.
@@ -66,12 +66,77 @@ pub(super) fn parse(file: &str, text: &str, placeholders: &Placeholders) -> Pars
     parsed
 }
 
+/// What the rules of our own pack ask of fields, each compiled once for all of them.
+pub(super) struct Shared<'a> {
+    items: Vec<shape::Item<'a>>,
+    /// `None` for what each rule compiles by itself.
+    compiled: Vec<Option<Arc<Item>>>,
+}
+
+impl<'a> Shared<'a> {
+    pub(super) fn new(items: Vec<shape::Item<'a>>) -> Self {
+        let compiled = walk::each(&items, |(key, values)| {
+            let item = quick::item(key, values)?;
+            // What is filled in is known later.
+            let usual = if item.field.has_modifier(Modifier::Expand) { None } else { Item::usual(&item) };
+            usual.map(Arc::new)
+        });
+        Self { items, compiled }
+    }
+
+    fn part(&self, selection: &shape::Selection) -> Option<Part> {
+        let all = |numbers: &Vec<usize>| {
+            let items = numbers.iter().map(|number| self.compiled.get(*number)?.clone());
+            items.collect::<Option<Vec<_>>>().filter(|items| !items.is_empty()).map(Part::Items)
+        };
+        match selection {
+            shape::Selection::All(numbers) => all(numbers),
+            shape::Selection::Any(parts) => {
+                let parts = parts.iter().map(all).collect::<Option<Vec<_>>>();
+                parts.filter(|parts| !parts.is_empty()).map(Part::Any)
+            }
+        }
+    }
+
+    /// The rule in a document whose selections are all made of what is shared.
+    fn rule(&self, document: &Document<'_>, built: &shape::Document<'_>) -> Option<(RuleMeta, Compiled)> {
+        let selections = built.selections.as_ref()?.iter();
+        let selections = selections.map(|(name, selection)| Some((name.to_string(), self.part(selection)?)));
+        let mut detections = selections.collect::<Option<Vec<_>>>()?;
+        detections.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let mut rule = quick::rule_without_selections(built.tree.as_ref()?)?;
+        let compiled = Compiled {
+            log_source: rule.logsource.clone(),
+            detections,
+            conditions: std::mem::take(&mut rule.detection.conditions),
+            #[cfg(test)]
+            plain: compiled::plain(document.text),
+        };
+        // Logs that a rule does not name are told from its selections.
+        if !compiled.is_complete() || !meta::states_logs(&rule) {
+            return None;
+        }
+        let line = locate::title_line(document.text, document.line, &rule.title);
+        Some((RuleMeta::of(rule, document.file, line, document.text).ok()?, compiled))
+    }
+}
+
 /// Takes a file of our own pack apart, whose documents the build has read and whose expressions tests have checked.
-pub(super) fn ours(file: &str, text: &str, documents: &[shape::Document<'_>], placeholders: &Placeholders) -> Parsed {
+pub(super) fn ours(
+    file: &str,
+    text: &str,
+    documents: &[shape::Document<'_>],
+    shared: &Shared<'_>,
+    placeholders: &Placeholders,
+) -> Parsed {
     let mut parsed = Parsed::default();
-    for shape::Document { line, start, end, tree } in documents {
-        let text = text.get(*start..*end).unwrap_or(text);
-        parsed.document(&Document { file, line: *line, text, placeholders, ours: true }, tree.as_ref());
+    for built in documents {
+        let text = text.get(built.start..built.end).unwrap_or(text);
+        let document = Document { file, line: built.line, text, placeholders, ours: true };
+        match shared.rule(&document, built) {
+            Some(rule) => parsed.rules.push(rule),
+            None => parsed.document(&document, built.whole(&shared.items).as_ref()),
+        }
     }
     parsed
 }
@@ -143,7 +208,8 @@ impl Parsed {
     fn rule(&mut self, document: &Document<'_>, mut rule: SigmaRule) {
         let Document { file, line, text, .. } = *document;
         let Some(compiled) = self.compiled(document, &mut rule) else { return };
-        match RuleMeta::of(&rule, file, locate::title_line(text, line, &rule.title), text) {
+        let at = locate::title_line(text, line, &rule.title);
+        match RuleMeta::of(rule, file, at, text) {
             Ok(meta) => self.rules.push((meta, compiled)),
             Err(error) => self.refuse(file, locate::key(text, line, error.field), error.to_string()),
         }
@@ -248,7 +314,7 @@ mod tests {
         super::parse(file, text, &Placeholders::default())
     }
 
-    use super::super::caps::MAX_FILE_BYTES;
+    use super::super::{caps::MAX_FILE_BYTES, pack};
 
     const RULE: &str = "title: One\nlogsource:\n  product: aws\ndetection:\n  s:\n    eventName: X\n  condition: s\n";
 
@@ -327,6 +393,45 @@ mod tests {
     fn remarks_do_not_cost_the_rule() {
         let parsed = parse("f.yml", &RULE.replace("title: One", "title: One\nlevel: terrible"));
         assert_eq!((parsed.rules.len(), parsed.refused.len(), parsed.warnings.len()), (1, 0, 1));
+    }
+
+    #[test]
+    fn rules_of_shared_items_are_those_of_their_texts() {
+        let shared = Shared::new(pack::items().unwrap());
+        assert!(shared.items.len() > 1_000, "{}", shared.items.len());
+        let described = |rules: &[(RuleMeta, Compiled)]| -> Vec<String> {
+            let describe = |(meta, rule): &(RuleMeta, Compiled)| {
+                let parts: Vec<_> =
+                    rule.detections.iter().map(|(n, p)| (n, shape_of(p), compiled::described(p))).collect();
+                format!("{meta:?} {:?} {:?} {parts:?}", rule.log_source, rule.conditions)
+            };
+            rules.iter().map(describe).collect()
+        };
+        let (mut made, mut all) = (0, 0);
+        for (at, (name, text, _)) in pack::files().iter().enumerate() {
+            let documents = pack::documents(at).unwrap();
+            let none = Placeholders::default();
+            let built = ours(name, text, &documents, &shared, &none);
+            assert_eq!(described(&built.rules), described(&super::parse(name, text, &none).rules), "{name}");
+            all += built.rules.len();
+            for built in &documents {
+                let text = &text[built.start..built.end];
+                let document = Document { file: name, line: built.line, text, placeholders: &none, ours: true };
+                made += usize::from(shared.rule(&document, built).is_some());
+            }
+        }
+        assert!(made * 100 >= all * 90, "{made} of {all} rules are made of shared items");
+    }
+
+    fn shape_of(part: &Part) -> String {
+        let several = |parts: &[Part]| parts.iter().map(shape_of).collect::<String>();
+        match part {
+            Part::Items(items) => items.len().to_string(),
+            Part::All(parts) => format!("all({})", several(parts)),
+            Part::Any(parts) => format!("any({})", several(parts)),
+            Part::Keywords(_) => String::from("k"),
+            Part::Members(_) => String::from("m"),
+        }
     }
 
     #[test]

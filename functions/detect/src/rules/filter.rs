@@ -6,7 +6,7 @@
 //! filter's `logsource` leaves out may be anything. Selections keep to themselves: neither a rule's `1 of them` nor a
 //! filter's sees the other's.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use rsigma_parser::{ConditionExpr, LogSource, Quantifier, SelectorPattern};
 
@@ -37,7 +37,7 @@ pub(super) struct Filter {
     /// `None`: every rule of the log source.
     targets: Option<Vec<Reference>>,
     log_source: LogSource,
-    detections: HashMap<String, Part>,
+    detections: Vec<(String, Part)>,
     condition: ConditionExpr,
     references: usize,
 }
@@ -62,7 +62,7 @@ impl Filter {
         compiled: Compiled,
     ) -> Result<Self, BadFilter> {
         let Compiled { detections, conditions, .. } = compiled;
-        let names: Vec<&str> = detections.keys().map(String::as_str).collect();
+        let names: Vec<&str> = detections.iter().map(|(name, _)| name.as_str()).collect();
         let references = conditions.iter().map(|c| references(c, &names)).fold(0, usize::saturating_add);
         if references > MAX_REFERENCES {
             return Err(BadFilter::TooLarge);
@@ -143,7 +143,7 @@ const ADDED: &str = "\0";
 
 fn add(rule: &mut Compiled, filter: &Filter, prefix: &str, condition: &ConditionExpr) {
     // So that a pattern as wide as `*` still means the rule's own selections alone.
-    if !rule.detections.keys().any(|name| name.ends_with(OWN)) {
+    if !rule.detections.iter().any(|(name, _)| name.ends_with(OWN)) {
         rule.detections = std::mem::take(&mut rule.detections).into_iter().map(|(n, d)| (n + OWN, d)).collect();
         rule.conditions = rule.conditions.iter().map(|c| renamed(c, "", OWN)).collect();
     }
@@ -151,9 +151,9 @@ fn add(rule: &mut Compiled, filter: &Filter, prefix: &str, condition: &Condition
         let own = std::mem::replace(old, ConditionExpr::And(Vec::new()));
         *old = ConditionExpr::And(vec![own, condition.clone()]);
     }
-    for (name, detection) in &filter.detections {
-        rule.detections.insert(format!("{prefix}{name}{ADDED}"), detection.clone());
-    }
+    let added = filter.detections.iter().map(|(name, part)| (format!("{prefix}{name}{ADDED}"), part.clone()));
+    rule.detections.extend(added);
+    rule.detections.sort_unstable_by(|a, b| a.0.cmp(&b.0));
 }
 
 /// A condition over selections that got a prefix and a suffix.

@@ -18,7 +18,7 @@ use super::{
     caps::MAX_FILE_BYTES,
     compiled::Compiled,
     correlate,
-    document::{self, Parsed, ParsedCorrelation},
+    document::{self, Parsed, ParsedCorrelation, Shared},
     exceptions::{ExceptionRemarks, Exceptions},
     filter::{self, Filter},
     meta::{RuleMeta, file_stem},
@@ -26,6 +26,7 @@ use super::{
     placeholders::{BadPlaceholders, Placeholders},
     walk::{self, EXCEPTIONS, Found, MAX_FILES, PLACEHOLDERS},
 };
+use crate::program::Made;
 
 /// Rules in all: indexes are 32 bits, and matching has a budget.
 const MAX_RULES: usize = 100_000;
@@ -196,11 +197,12 @@ impl Loader {
     /// Adds our own pack.
     pub(super) fn default_pack(&mut self) {
         let files: Vec<usize> = (0..pack::files().len()).collect();
+        let shared = Shared::new(pack::items().unwrap_or_default());
         let parsed = walk::each(&files, |at| {
             let (name, text, _) = pack::files()[*at];
             let file = format!("default:{name}");
             match pack::documents(*at) {
-                Some(documents) => document::ours(&file, text, &documents, &self.placeholders),
+                Some(documents) => document::ours(&file, text, &documents, &shared, &self.placeholders),
                 None => document::parse(&file, text, &self.placeholders),
             }
         });
@@ -280,10 +282,10 @@ impl Loader {
         let refused = filter::apply(&self.filters, &mut self.rules);
         self.report.filters = self.filters.len() - refused.len();
         self.report.refused.extend(refused);
-        let mut set = RuleSet::default();
+        let (mut set, mut made) = (RuleSet::default(), Made::default());
         for (meta, compiled) in std::mem::take(&mut self.rules) {
             let (evaluated, here) = (meta.evaluated, refusal(&meta, String::new()));
-            match set.push(meta, compiled) {
+            match set.push(meta, compiled, &mut made) {
                 Ok(()) => {
                     self.report.rules += 1;
                     self.report.evaluated += usize::from(evaluated);

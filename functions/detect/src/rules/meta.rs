@@ -68,20 +68,20 @@ impl BadAttribute {
 
 impl RuleMeta {
     /// Reads a parsed rule's.
-    pub(crate) fn of(rule: &SigmaRule, file: &str, line: u32, text: &str) -> Result<Self, BadAttribute> {
+    pub(crate) fn of(rule: SigmaRule, file: &str, line: u32, text: &str) -> Result<Self, BadAttribute> {
         let stem = file_stem(file);
         let id = rule.id.clone().unwrap_or_else(|| hash::derived_id("rule-", &[stem, &rule.title]));
-        let stated = stated_logs(rule)?;
+        let stated = stated_logs(&rule)?;
         Ok(Self {
-            reference: RuleRef { id, title: rule.title.clone(), level: level(rule.level), author: rule.author.clone() },
-            id: rule.id.clone(),
-            name: rule.name.clone(),
+            window_minutes: window_minutes(&rule)?,
+            reference: RuleRef { id, title: rule.title, level: level(rule.level), author: rule.author },
+            id: rule.id,
+            name: rule.name,
             attack: Attack::from_tags(rule.tags.iter().map(String::as_str)),
-            window_minutes: window_minutes(rule)?,
             status: rule.status.map(|s| format!("{s:?}").to_ascii_lowercase()),
             description: rule.description.as_deref().map(|d| d.trim().to_owned()),
-            false_positives: rule.falsepositives.clone(),
-            references: rule.references.clone(),
+            false_positives: rule.falsepositives,
+            references: rule.references,
             log_source: describe(&rule.logsource),
             evaluated: is_cloudtrail(&rule.logsource),
             logs_stated: stated.is_some(),
@@ -132,6 +132,11 @@ fn window_minutes(rule: &SigmaRule) -> Result<u32, BadAttribute> {
     u32::try_from(minutes).map_err(|_| BadAttribute::window())
 }
 
+/// Whether a rule says itself which logs it needs.
+pub(super) fn states_logs(rule: &SigmaRule) -> bool {
+    rule.custom_attributes.contains_key(logs::LOGS_ATTRIBUTE)
+}
+
 fn stated_logs(rule: &SigmaRule) -> Result<Option<Vec<Log>>, BadAttribute> {
     let Some(value) = rule.custom_attributes.get(logs::LOGS_ATTRIBUTE) else { return Ok(None) };
     let texts = match value.as_sequence() {
@@ -166,7 +171,7 @@ mod tests {
     fn meta(extra: &str) -> Result<RuleMeta, BadAttribute> {
         let yaml = format!("title: T\ndetection:\n  s:\n    a: 1\n  condition: s\n{extra}");
         let collection = rsigma_parser::parse_sigma_yaml(&yaml).unwrap();
-        RuleMeta::of(&collection.rules[0], "rules/some/file.yml", 1, &yaml)
+        RuleMeta::of(collection.rules[0].clone(), "rules/some/file.yml", 1, &yaml)
     }
 
     #[test]

@@ -47,7 +47,7 @@ use crate::{
     fields::{Fields, Lookup},
     matcher::{Looked, Memory},
     program::{
-        MAX_ALWAYS, MAX_ALWAYS_COST, Program, TooLarge,
+        MAX_ALWAYS, MAX_ALWAYS_COST, Made, Program, TooLarge,
         graph::{Graph, Id},
     },
 };
@@ -225,12 +225,12 @@ impl RuleSet {
     }
 
     /// Adds a compiled rule.
-    fn push(&mut self, meta: RuleMeta, compiled: Compiled) -> Result<(), TooLarge> {
+    fn push(&mut self, meta: RuleMeta, compiled: Compiled, made: &mut Made) -> Result<(), TooLarge> {
         #[cfg(test)]
         let plain = compiled.plain.clone();
         let program = if meta.evaluated {
             let needs = Needs::of(&compiled);
-            let program = Program::new(compiled, &needs, &mut self.fields, &mut self.graph)?;
+            let program = Program::new(compiled, &needs, &mut self.fields, &mut self.graph, made)?;
             if needs.is_met_by_all() {
                 let cost = self.always_cost.saturating_add(program.cost(&self.graph));
                 if self.stats.always >= MAX_ALWAYS || cost > MAX_ALWAYS_COST {

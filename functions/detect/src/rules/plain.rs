@@ -64,7 +64,10 @@ impl<'a> Node<'a> {
 fn is_surely_text(text: &str) -> bool {
     match text.as_bytes() {
         [b'0', b'x' | b'o' | b'b', rest @ ..] => !rest.iter().all(u8::is_ascii_hexdigit),
-        [b'0'..=b'9', ..] => text.parse::<f64>().is_err(),
+        [b'0'..=b'9', ..] | [b'.', b'0'..=b'9', ..] => text.parse::<f64>().is_err(),
+        [b'-' | b'.', b'a'..=b'z' | b'A'..=b'Z', ..] => {
+            !["inf", "infinity", "nan"].iter().any(|word| text[1..].eq_ignore_ascii_case(word))
+        }
         _ => false,
     }
 }
@@ -482,6 +485,7 @@ mod tests {
             "date: 2026-07-12\nip: 10.0.0.0/8\nu: https://x.y/#z\ntime: 10:30\nv: 1.2.3\nw: 1 of s_*\nx: 0x1-y\nnull_: ~\nn: null\ne:\nt: true\n",
             "'a|b': c\n\"d\": e\nf g: h\n",
             "a: it's\nb: 'it''s'\nc: x:y\nd: a - b\ne: \u{e9}\u{2014}\n",
+            "a: -logs\nb: [.amazonaws.com, x]\nc:\n  - .24xlarge\n  - -audit\n  - .5x\n  - -e5\n",
             "a: -\n",
         ] {
             assert!(agrees(text) || text == "a: -\n", "not read: {text:?}");
@@ -514,6 +518,11 @@ mod tests {
             "a: NULL\n",
             "a: -1\n",
             "a: .5\n",
+            "a: .5e3\n",
+            "a: -.5\n",
+            "a: .inf\n",
+            "a: -Inf\n",
+            "a: .NaN\n",
             "a: [b,\n  c]\n",
             "a: {b: c, b: d}\n",
             "a: [b: c]\n",

@@ -13,7 +13,7 @@ use rsigma_parser::{
     value::{StringPart, Timespan},
 };
 
-use super::{conditions, plain::Node};
+use super::{conditions as condition_words, plain::Node};
 
 /// What Sigma gives a meaning to at the top of a rule; the rest is the author's.
 const STANDARD: [&str; 18] = [
@@ -91,13 +91,24 @@ where
 
 /// The rule in a document.
 pub(super) fn rule(document: &Node<'_>) -> Option<SigmaRule> {
+    rule_with(document, detections(document.get("detection")?)?)
+}
+
+/// The rule in a document that is without its selections, which are nobody's business here.
+pub(super) fn rule_without_selections(document: &Node<'_>) -> Option<SigmaRule> {
+    let (conditions, _) = conditions(document.get("detection")?)?;
+    let detections = Detections { named: HashMap::new(), conditions, condition_strings: Vec::new(), timeframe: None };
+    rule_with(document, detections)
+}
+
+fn rule_with(document: &Node<'_>, detection: Detections) -> Option<SigmaRule> {
     let Node::Map(entries) = document else { return None };
     let custom_attributes = custom(entries, &STANDARD, &UNUSUAL)?;
     let text = |key: &str| document.get(key).and_then(Node::text).map(str::to_owned);
     Some(SigmaRule {
         title: text("title")?,
         logsource: document.get("logsource").map_or_else(|| Some(LogSource::default()), log_source)?,
-        detection: detections(document.get("detection")?)?,
+        detection,
         sigma_version: None,
         id: text("id"),
         name: text("name"),
@@ -212,7 +223,7 @@ fn aliases(node: &Node<'_>) -> Option<Vec<FieldAlias>> {
 }
 
 fn condition(text: &str) -> Option<ConditionExpr> {
-    conditions::read(text).or_else(|| parse_condition(text).ok())
+    condition_words::read(text).or_else(|| parse_condition(text).ok())
 }
 
 fn texts(node: Option<&Node<'_>>) -> Vec<String> {
@@ -248,14 +259,20 @@ fn related(node: &Node<'_>) -> Option<Vec<Related>> {
     items.iter().map(one).collect()
 }
 
-fn detections(node: &Node<'_>) -> Option<Detections> {
-    let Node::Map(entries) = node else { return None };
-    let condition_strings = match node.get("condition")? {
-        Node::Text(text) => vec![text.to_string()],
-        Node::List(items) => items.iter().map(|i| i.text().map(str::to_owned)).collect::<Option<_>>()?,
+/// The conditions beside selections, and their texts.
+fn conditions<'n>(node: &'n Node<'_>) -> Option<(Vec<ConditionExpr>, Vec<&'n str>)> {
+    let texts = match node.get("condition")? {
+        Node::Text(text) => vec![&**text],
+        Node::List(items) => items.iter().map(Node::text).collect::<Option<_>>()?,
         _ => return None,
     };
-    let conditions = condition_strings.iter().map(|text| condition(text)).collect::<Option<_>>()?;
+    Some((texts.iter().map(|text| condition(text)).collect::<Option<_>>()?, texts))
+}
+
+fn detections(node: &Node<'_>) -> Option<Detections> {
+    let Node::Map(entries) = node else { return None };
+    let (conditions, texts) = conditions(node)?;
+    let condition_strings = texts.into_iter().map(str::to_owned).collect();
     let mut named = HashMap::with_capacity(entries.len());
     for (key, value) in entries.iter().filter(|(key, _)| key != "condition" && key != "timeframe") {
         named.insert(key.to_string(), detection(value)?);
@@ -277,7 +294,8 @@ fn detection(node: &Node<'_>) -> Option<Detection> {
     }
 }
 
-fn item(key: &str, node: &Node<'_>) -> Option<DetectionItem> {
+/// What a field must be.
+pub(super) fn item(key: &str, node: &Node<'_>) -> Option<DetectionItem> {
     // Brackets are escaped in field names, and mean more in later versions.
     if key.contains(['[', ']', '\\']) {
         return None;
