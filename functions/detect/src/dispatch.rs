@@ -168,11 +168,11 @@ mod tests {
     };
     use crate::fields::Fields;
 
-    fn needs(detection: &str) -> Needs {
+    fn inserted(dispatch: &mut Dispatch, detection: &str) -> Placement {
         let yaml = format!("title: t\nlogsource:\n  product: aws\ndetection:\n{detection}\n");
         let collection = rsigma_parser::parse_sigma_yaml(&yaml).unwrap();
         assert!(collection.errors.is_empty(), "{:?}", collection.errors);
-        Needs::of(&crate::rules::compiled::compile(&collection.rules[0]).unwrap())
+        dispatch.insert(&Needs::of(&crate::rules::compiled::compile(&collection.rules[0]).unwrap()))
     }
 
     fn tried(dispatch: &Dispatch, record: &str) -> Vec<u32> {
@@ -193,7 +193,7 @@ mod tests {
             "  s:\n    eventName: 'Create*'\n  condition: s",
             "  s:\n    a: 1\n  condition: s",
         ];
-        let placed: Vec<_> = rules.iter().map(|r| dispatch.insert(&needs(r))).collect();
+        let placed: Vec<_> = rules.iter().map(|r| inserted(&mut dispatch, r)).collect();
         assert_eq!(placed, [EventName, EventName, EventSource, EventName, Always]);
         assert_eq!(tried(&dispatch, r#"{"eventName":"CREATEUSER","eventSource":"iam.amazonaws.com"}"#), [2, 0, 3, 4]);
         assert_eq!(tried(&dispatch, r#"{"eventName":"UpdateFunctionCode20150331v2"}"#), [1, 4]);
@@ -211,7 +211,7 @@ mod tests {
             "  s:\n    eventSource: [ec2.amazonaws.com, sts.amazonaws.com]\n    eventName: CreateUser\n  condition: s",
             "  s:\n    eventSource|endswith: amazonaws.com\n    eventName: CreateUser\n  condition: s",
         ] {
-            dispatch.insert(&needs(rule));
+            inserted(&mut dispatch, rule);
         }
         let tried = |source: &str| tried(&dispatch, &format!(r#"{{"eventName":"CreateUser"{source}}}"#));
         assert_eq!(tried(r#","eventSource":"iam.AMAZONAWS.com""#), [2, 0]);
@@ -224,7 +224,7 @@ mod tests {
     fn a_rule_is_found_once_though_its_values_overlap() {
         let mut dispatch = Dispatch::default();
         let rule = "  a:\n    eventName|startswith: [Create, CreateUser]\n  b:\n    eventName: [CreateUser, Create]\n  condition: a or b";
-        dispatch.insert(&needs(rule));
+        inserted(&mut dispatch, rule);
         assert_eq!(tried(&dispatch, r#"{"eventName":"CreateUser"}"#), [0]);
         assert_eq!(tried(&dispatch, r#"{"eventName":"Create"}"#), [0]);
     }
@@ -240,7 +240,7 @@ mod tests {
             "  s:\n    eventName: CreateUser\n  condition: not s",
             "  s:\n    eventName|neq: CreateUser\n  condition: s",
         ] {
-            assert_eq!(Dispatch::default().insert(&needs(rule)), Always, "{rule}");
+            assert_eq!(inserted(&mut Dispatch::default(), rule), Always, "{rule}");
         }
     }
 }

@@ -25,7 +25,7 @@ use tracing::{error, info, warn};
 pub use record::{RecordedSet, Records};
 pub use sentinel_state::rules::{RuleObject, RuleSource, RuleSourceError};
 
-use crate::rules::{LoadReport, MAX_FILE_BYTES, Refused, RuleSet, SharedRules, is_rule_file};
+use crate::rules::{LoadReport, MAX_FILE_BYTES, PackAhead, Refused, RuleSet, SharedRules, is_rule_file};
 
 /// Name of an object that says that there are no rules on purpose.
 pub const NO_RULES: &str = "NO_RULES";
@@ -87,6 +87,8 @@ pub struct RuleKeeper {
     clock: Arc<dyn Clock>,
     rules: Arc<SharedRules>,
     default_rules: bool,
+    /// Our own pack, for the first set.
+    ahead: Option<PackAhead>,
     longest_look: Duration,
     state: Mutex<State>,
 }
@@ -101,7 +103,13 @@ impl RuleKeeper {
         default_rules: bool,
     ) -> Self {
         let (records, state) = (Records::new(table), Mutex::default());
-        Self { source, records, clock, rules, default_rules, longest_look: LONGEST_LOOK, state }
+        Self { source, records, clock, rules, default_rules, ahead: None, longest_look: LONGEST_LOOK, state }
+    }
+
+    /// The same with our own pack, which is on its way already.
+    #[must_use]
+    pub fn with_pack(self, ahead: PackAhead) -> Self {
+        Self { default_rules: true, ahead: Some(ahead), ..self }
     }
 
     /// Looks for changes, unless it has just done so, and takes them over. It never fails: what goes wrong is
@@ -180,7 +188,7 @@ impl RuleKeeper {
             Err(e) => error!(error = %e, "the versions recorded last cannot be read: our own rules alone are in force"),
         }
         if self.rules.current().is_empty() && self.default_rules {
-            self.rules.replace(RuleSet::default_pack());
+            self.rules.replace(self.ahead.as_ref().map_or_else(RuleSet::default_pack, PackAhead::alone));
         }
     }
 
@@ -215,7 +223,10 @@ impl RuleKeeper {
         let usable: Vec<(&str, &str)> =
             objects.iter().filter_map(|o| of(o)?.as_ref().ok().map(|text| (o.name.as_str(), text.as_ref()))).collect();
         let hash = record::hash(&usable);
-        let (set, mut report) = RuleSet::from_texts(self.default_rules, usable);
+        let (set, mut report) = match &self.ahead {
+            Some(ahead) => ahead.with_texts(&usable),
+            None => RuleSet::from_texts(self.default_rules, usable),
+        };
         report.refused.extend(objects.iter().filter_map(|o| {
             let reason = of(o)?.as_ref().err()?.clone();
             Some(Refused { file: o.name.clone(), line: 1, field: None, reason })

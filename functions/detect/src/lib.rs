@@ -32,5 +32,7 @@ pub use handler::Detect;
 pub use keeper::{Kept, RuleKeeper, RuleObject, RuleSource, RuleSourceError};
 pub use matcher::{Looked, Matcher, Memory};
 pub use reason::Call;
-pub use rules::{LoadError, LoadOptions, LoadReport, Refused, RuleIndex, RuleMeta, RuleSet, SharedRules, Suppressed};
+pub use rules::{
+    LoadError, LoadOptions, LoadReport, PackAhead, Refused, RuleIndex, RuleMeta, RuleSet, SharedRules, Suppressed,
+};
 pub use scorer::{Scored, Scorer, ScorerError};

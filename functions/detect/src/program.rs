@@ -96,19 +96,19 @@ impl Members {
 impl Program {
     /// Makes a rule ready to run. It takes for granted what [`crate::dispatch`] knows of the rule's records.
     pub(crate) fn new(
-        rule: Compiled,
-        needs: &Needs,
+        rule: &Compiled,
+        needs: &Needs<'_>,
         fields: &mut Fields,
         graph: &mut Graph,
         made: &mut Made,
     ) -> Result<Self, TooLarge> {
-        let (names, parts): (Vec<String>, Vec<Part>) = rule.detections.into_iter().unzip();
+        let names: Vec<&str> = rule.detections.iter().map(|(name, _)| name.as_str()).collect();
         let mut references = 0;
         for condition in &rule.conditions {
             count(condition, &names, &mut references)?;
         }
         let mut maker = Maker { needs, fields, graph, made };
-        let selections: Vec<Both> = parts.into_iter().map(|part| maker.selection(part)).collect();
+        let selections: Vec<Both> = rule.detections.iter().map(|(_, part)| maker.selection(part)).collect();
         let conditions: Vec<Both> = rule.conditions.iter().map(|c| maker.condition(c, &names, &selections)).collect();
         Ok(Self(maker.joined(&conditions, false)))
     }
@@ -125,7 +125,7 @@ impl Program {
 }
 
 /// Counts the selections that a condition refers to, selectors counted out.
-fn count(expr: &ConditionExpr, names: &[String], references: &mut usize) -> Result<(), TooLarge> {
+fn count(expr: &ConditionExpr, names: &[&str], references: &mut usize) -> Result<(), TooLarge> {
     *references += match expr {
         ConditionExpr::And(parts) | ConditionExpr::Or(parts) => {
             return parts.iter().try_for_each(|p| count(p, names, references));
@@ -143,14 +143,14 @@ pub(crate) struct Made(FastMap<usize, (Arc<Item>, Id)>);
 
 /// Makes nodes of a rule.
 struct Maker<'a> {
-    needs: &'a Needs,
+    needs: &'a Needs<'a>,
     fields: &'a mut Fields,
     graph: &'a mut Graph,
     made: &'a mut Made,
 }
 
 impl Maker<'_> {
-    fn condition(&mut self, expr: &ConditionExpr, names: &[String], selections: &[Both]) -> Both {
+    fn condition(&mut self, expr: &ConditionExpr, names: &[&str], selections: &[Both]) -> Both {
         match expr {
             ConditionExpr::And(parts) | ConditionExpr::Or(parts) => {
                 let all = matches!(expr, ConditionExpr::And(_));
@@ -161,7 +161,7 @@ impl Maker<'_> {
                 let Both { found, whole } = self.condition(inner, names, selections);
                 Both { found: self.graph.not(found, self.fields), whole: self.graph.not(whole, self.fields) }
             }
-            ConditionExpr::Identifier(name) => match names.binary_search(name) {
+            ConditionExpr::Identifier(name) => match names.binary_search(&name.as_str()) {
                 Ok(number) => selections[number],
                 Err(_) => Both::same(self.graph.fixed(false, self.fields)),
             },
@@ -190,25 +190,25 @@ impl Maker<'_> {
         Both { found: self.graph.joined(&found, all, self.fields), whole: self.graph.joined(&whole, all, self.fields) }
     }
 
-    fn selection(&mut self, part: Part) -> Both {
+    fn selection(&mut self, part: &Part) -> Both {
         match part {
             Part::Items(items) => {
                 let parts: Vec<_> = items.iter().map(|i| self.item(i)).collect();
                 self.joined(&parts, true)
             }
             Part::All(parts) => {
-                let parts: Vec<_> = parts.into_iter().map(|p| self.selection(p)).collect();
+                let parts: Vec<_> = parts.iter().map(|p| self.selection(p)).collect();
                 self.joined(&parts, true)
             }
             Part::Any(parts) => {
-                let parts: Vec<_> = parts.into_iter().map(|p| self.selection(p)).collect();
+                let parts: Vec<_> = parts.iter().map(|p| self.selection(p)).collect();
                 self.joined(&parts, false)
             }
             Part::Keywords(matcher) => {
-                let keyword = self.fields.keyword(&matcher);
+                let keyword = self.fields.keyword(matcher);
                 Both::same(self.graph.leaf(Kind::Keyword(number(keyword)), self.fields))
             }
-            Part::Members(detection) => Both::same(self.graph.members(Members::new(*detection))),
+            Part::Members(detection) => Both::same(self.graph.members(Members::new((**detection).clone()))),
         }
     }
 
@@ -271,7 +271,7 @@ mod tests {
         let (mut fields, mut graph) = (Fields::default(), Graph::default());
         let compiled = crate::rules::compiled::compile(&collection.rules[0]).unwrap();
         let needs = Needs::of(&compiled);
-        Ok((Program::new(compiled, &needs, &mut fields, &mut graph, &mut Made::default())?, fields, graph))
+        Ok((Program::new(&compiled, &needs, &mut fields, &mut graph, &mut Made::default())?, fields, graph))
     }
 
     fn program(detection: &str) -> (Program, Fields, Graph) {

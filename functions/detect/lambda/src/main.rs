@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use config::Config;
 use sentinel_aws::connect;
 use sentinel_detect::{
-    Config as Settings, Detect, Kept, RuleKeeper, RuleSet, Scorer, SharedRules, StoredCorrelations,
+    Config as Settings, Detect, Kept, PackAhead, RuleKeeper, Scorer, SharedRules, StoredCorrelations,
     models::{CachedBaselines, Model, ModelScorer, TableBaselines},
 };
 use sentinel_durable::{Stage, worker::Handler};
@@ -16,6 +16,10 @@ use sentinel_lambda::{StageQueue, Start, exit, serve_queue, start};
 use sentinel_state::Table;
 use sentinel_telemetry::metrics;
 use tokio::time::timeout;
+
+/// Loading rules makes many small pieces, which is most of a start.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Longest that the first look at operators' rules may hold up the start; the first batch looks again then.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
@@ -28,16 +32,16 @@ async fn main() -> ExitCode {
 async fn run() -> Result<()> {
     let start = start("detect").await?;
     let config = start.env.read(Config::read)?;
+    let pack = config.default_rules.then(PackAhead::start);
     let table = config.deployed.table(&start);
     let queue = config.deployed.queue(&start, None);
     let rules = Arc::new(SharedRules::default());
-    let keeper = keeper(&start, &config, &table, &rules);
     let models = config.models.then(|| tokio::task::spawn_blocking(Model::embedded));
-    match &keeper {
-        Some(keeper) if timeout(FIRST_LOOK, keeper.look()).await.is_ok() => {}
-        Some(_) => tracing::warn!("operators' rules were not read in time; the first batch looks again"),
-        None if config.default_rules => rules.replace(RuleSet::default_pack()),
-        None => {}
+    let keeper = keeper(&start, &config, &table, &rules, pack);
+    if let Some(keeper) = &keeper
+        && timeout(FIRST_LOOK, keeper.look()).await.is_err()
+    {
+        tracing::warn!("operators' rules were not read in time; the first batch looks again");
     }
     let scorer: Option<Arc<dyn Scorer>> = match models {
         Some(loading) => Some(scorer(loading.await?.context("loading the behaviour model")?, &start, &table)),
@@ -53,12 +57,28 @@ async fn run() -> Result<()> {
     serve_queue(start, StageQueue::new(Stage::Detect, queue), handler).await
 }
 
-fn keeper(start: &Start, config: &Config, table: &Arc<dyn Table>, rules: &Arc<SharedRules>) -> Option<Arc<RuleKeeper>> {
+/// Keeps operators' rules in force; without a place for them, our own pack alone is.
+fn keeper(
+    start: &Start,
+    config: &Config,
+    table: &Arc<dyn Table>,
+    rules: &Arc<SharedRules>,
+    pack: Option<PackAhead>,
+) -> Option<Arc<RuleKeeper>> {
     metrics::rules_alarm(false);
-    let at = config.rules.as_ref()?;
+    let Some(at) = &config.rules else {
+        if let Some(pack) = pack {
+            rules.replace(pack.alone());
+        }
+        return None;
+    };
     let source = Arc::new(connect::rules(&start.sdk, &at.bucket, &at.prefix));
     let (table, clock, rules) = (Arc::clone(table), Arc::clone(&start.clock), Arc::clone(rules));
-    Some(Arc::new(RuleKeeper::new(source, table, clock, rules, config.default_rules)))
+    let keeper = RuleKeeper::new(source, table, clock, rules, false);
+    Some(Arc::new(match pack {
+        Some(pack) => keeper.with_pack(pack),
+        None => keeper,
+    }))
 }
 
 /// States are kept warm: not every batch writes them.

@@ -1,6 +1,7 @@
 //! Rules by the values and beginnings of one field.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
 };
@@ -50,12 +51,12 @@ struct Branch {
 
 impl Index {
     /// Enters a rule so that no value finds an entry twice.
-    pub(super) fn insert(&mut self, entries: &[Entry], exact: &[String], prefixes: &[String]) {
+    pub(super) fn insert(&mut self, entries: &[Entry], exact: &[Cow<'_, str>], prefixes: &[Cow<'_, str>]) {
         let covered = |value: &str, by_itself: bool| {
-            prefixes.iter().any(|p| value.starts_with(p.as_str()) && (by_itself || value != p))
+            prefixes.iter().any(|p| value.starts_with(&**p) && (by_itself || value != p))
         };
         for value in exact.iter().filter(|v| !covered(v, true)) {
-            self.exact.entry(value.as_str().into()).or_default().extend(entries);
+            self.exact.entry((**value).into()).or_default().extend(entries);
         }
         for prefix in prefixes.iter().filter(|p| !covered(p, false)) {
             self.branch(prefix).entries.extend(entries);

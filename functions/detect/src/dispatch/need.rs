@@ -4,6 +4,8 @@
 //! not match, never hold one back that does: negations, regular expressions, `|contains`, keywords and anything else
 //! that is not understood count as "any value", and case is folded as matchers fold it.
 
+use std::borrow::Cow;
+
 use rsigma_eval::{CompiledMatcher, matcher::GroupMode};
 use rsigma_parser::{ConditionExpr, Quantifier};
 use sonic_rs::Value;
@@ -19,13 +21,13 @@ const MAX_SOURCES: usize = 16;
 
 /// The constraints of one rule.
 #[derive(Debug)]
-pub(crate) struct Needs {
-    pub(super) name: Need,
-    pub(super) source: Need,
+pub(crate) struct Needs<'a> {
+    pub(super) name: Need<'a>,
+    pub(super) source: Need<'a>,
 }
 
-impl Needs {
-    pub(crate) fn of(rule: &Compiled) -> Self {
+impl<'a> Needs<'a> {
+    pub(crate) fn of(rule: &'a Compiled) -> Self {
         let need = |field| Extract { field, rule }.need();
         Self { name: need("eventName"), source: need("eventSource") }
     }
@@ -36,7 +38,7 @@ impl Needs {
     }
 
     /// The sources that a rule found by its names is found by too.
-    pub(super) fn paired(&self) -> Option<&[String]> {
+    pub(super) fn paired(&self) -> Option<&[Cow<'a, str>]> {
         match (&self.name, &self.source) {
             (Need::OneOf { .. }, Need::OneOf { exact, prefixes }) if prefixes.is_empty() => {
                 Some(exact.as_slice()).filter(|e| e.len() <= MAX_SOURCES)
@@ -59,7 +61,7 @@ impl Needs {
         // Such a matcher looks at nothing but the text.
         let nothing = Value::new();
         let view = RecordView::new(&nothing, Objects::Text);
-        let mut verdicts = exact.iter().map(|value| matcher.matches(&Text::new(value.as_str().into()), &view));
+        let mut verdicts = exact.iter().map(|value| matcher.matches(&Text::new(Cow::Borrowed(value)), &view));
         if prefixes.is_empty() {
             let first = verdicts.next()?;
             return verdicts.all(|v| v == first).then_some(first);
@@ -70,27 +72,35 @@ impl Needs {
 
 /// Values a field must have for a rule to match, in lower case.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Need {
+pub(super) enum Need<'a> {
     /// Any value, or none.
     Anything,
     /// One of these, or one that starts with one of those, each sorted and once. Empty: the rule never matches.
-    OneOf { exact: Vec<String>, prefixes: Vec<String> },
+    OneOf { exact: Vec<Cow<'a, str>>, prefixes: Vec<Cow<'a, str>> },
 }
 
-impl Need {
+impl<'a> Need<'a> {
     fn never() -> Self {
         Self::OneOf { exact: Vec::new(), prefixes: Vec::new() }
     }
 
-    fn exact(value: &str) -> Self {
+    fn exact(value: Cow<'a, str>) -> Self {
         Self::OneOf { exact: vec![lower(value)], prefixes: Vec::new() }
     }
 
-    fn prefix(value: &str) -> Self {
+    fn prefix(value: Cow<'a, str>) -> Self {
         if value.is_empty() {
             return Self::Anything;
         }
         Self::OneOf { exact: Vec::new(), prefixes: vec![lower(value)] }
+    }
+
+    /// One of these values.
+    fn one_of(values: impl Iterator<Item = Cow<'a, str>>) -> Self {
+        let mut exact: Vec<_> = values.map(lower).collect();
+        exact.sort_unstable();
+        exact.dedup();
+        Self::OneOf { exact, prefixes: Vec::new() }
     }
 
     /// Any of these may hold.
@@ -125,9 +135,9 @@ impl Need {
 }
 
 /// In lower case, as nearly all values of rules are already.
-fn lower(value: &str) -> String {
+fn lower(value: Cow<'_, str>) -> Cow<'_, str> {
     let is_lower = value.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase());
-    if is_lower { value.to_owned() } else { value.to_lowercase() }
+    if is_lower { value } else { Cow::Owned(value.to_lowercase()) }
 }
 
 /// Finds the constraint that a rule puts on one field.
@@ -136,12 +146,12 @@ struct Extract<'a> {
     rule: &'a Compiled,
 }
 
-impl Extract<'_> {
-    fn need(&self) -> Need {
+impl<'a> Extract<'a> {
+    fn need(&self) -> Need<'a> {
         Need::any(self.rule.conditions.iter().map(|c| self.condition(c)))
     }
 
-    fn condition(&self, expr: &ConditionExpr) -> Need {
+    fn condition(&self, expr: &ConditionExpr) -> Need<'a> {
         match expr {
             ConditionExpr::And(parts) => parts.iter().fold(Need::Anything, |n, p| n.and(self.condition(p))),
             ConditionExpr::Or(parts) => Need::any(parts.iter().map(|p| self.condition(p))),
@@ -160,7 +170,7 @@ impl Extract<'_> {
         }
     }
 
-    fn selection(&self, part: &Part) -> Need {
+    fn selection(&self, part: &'a Part) -> Need<'a> {
         match part {
             Part::Items(items) => items
                 .iter()
@@ -173,13 +183,13 @@ impl Extract<'_> {
     }
 }
 
-fn matcher_need(matcher: &Quick) -> Need {
+fn matcher_need(matcher: &Quick) -> Need<'_> {
     match matcher {
-        Quick::Exact(value) => Need::exact(value),
-        Quick::OneOf(values) => Need::any(values.iter().map(|value| Need::exact(value))),
-        Quick::Starts(value) => Need::prefix(value),
-        Quick::Glob(glob) => Need::prefix(&glob.start),
-        Quick::Regex(pattern) => literal_prefix(&pattern.text).map_or(Need::Anything, |p| Need::prefix(&p)),
+        Quick::Exact(value) => Need::exact(Cow::Borrowed(value)),
+        Quick::OneOf(values) => Need::one_of(values.iter().map(|value| Cow::Borrowed(&**value))),
+        Quick::Starts(value) => Need::prefix(Cow::Borrowed(value)),
+        Quick::Glob(glob) => Need::prefix(Cow::Borrowed(&glob.start)),
+        Quick::Regex(pattern) => literal_prefix(&pattern.text).map_or(Need::Anything, |p| Need::prefix(p.into())),
         Quick::Any(parts) => Need::any(parts.iter().map(matcher_need)),
         Quick::All(parts) => parts.iter().fold(Need::Anything, |n, p| n.and(matcher_need(p))),
         Quick::Other(matcher) => other_need(matcher),
@@ -187,10 +197,10 @@ fn matcher_need(matcher: &Quick) -> Need {
     }
 }
 
-fn other_need(matcher: &CompiledMatcher) -> Need {
+fn other_need(matcher: &CompiledMatcher) -> Need<'_> {
     match matcher {
-        CompiledMatcher::Exact { value, .. } => Need::exact(value),
-        CompiledMatcher::StartsWith { value, .. } => Need::prefix(value),
+        CompiledMatcher::Exact { value, .. } => Need::exact(Cow::Borrowed(value)),
+        CompiledMatcher::StartsWith { value, .. } => Need::prefix(Cow::Borrowed(value)),
         CompiledMatcher::AnyOf(parts)
         | CompiledMatcher::CaseInsensitiveGroup { children: parts, mode: GroupMode::Any } => {
             Need::any(parts.iter().map(other_need))
@@ -224,9 +234,9 @@ fn literal_prefix(pattern: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn needs(detection: &str) -> Needs {
+    fn compiled(detection: &str) -> Compiled {
         let yaml = format!("title: t\nlogsource:\n  product: aws\ndetection:\n{detection}\n");
-        Needs::of(&crate::rules::compiled::compile(&rsigma_parser::parse_sigma_yaml(&yaml).unwrap().rules[0]).unwrap())
+        crate::rules::compiled::compile(&rsigma_parser::parse_sigma_yaml(&yaml).unwrap().rules[0]).unwrap()
     }
 
     fn exact(value: &str) -> CompiledMatcher {
@@ -235,9 +245,10 @@ mod tests {
 
     #[test]
     fn what_finding_a_rule_proves_is_known() {
-        let both = needs(
+        let both = compiled(
             "  s:\n    eventSource: a.b\n    eventName: [Get, Put]\n  f:\n    eventName: Get\n  condition: s and not f",
         );
+        let both = Needs::of(&both);
         let known = |field, matcher| both.known(field, &Quick::new(&matcher));
         assert_eq!(known("eventSource", exact("a.b")), Some(true));
         assert_eq!(known("eventSource", exact("a.c")), Some(false));
@@ -252,14 +263,17 @@ mod tests {
         assert_eq!(known("eventSource", case), None, "the rule is found whatever the case");
 
         let starts = |value: &str| CompiledMatcher::StartsWith { value: value.into(), case_insensitive: true };
-        let prefix = needs("  s:\n    eventName|startswith: Create\n  condition: s");
+        let prefix = compiled("  s:\n    eventName|startswith: Create\n  condition: s");
+        let prefix = Needs::of(&prefix);
         assert_eq!(prefix.known("eventName", &Quick::new(&starts("cre"))), Some(true));
         assert_eq!(prefix.known("eventName", &Quick::new(&starts("createu"))), None);
         assert_eq!(prefix.known("eventName", &Quick::new(&exact("create"))), None);
 
-        let apart = needs("  a:\n    eventSource|endswith: b\n    eventName: Get\n  condition: a");
+        let apart = compiled("  a:\n    eventSource|endswith: b\n    eventName: Get\n  condition: a");
+        let apart = Needs::of(&apart);
         assert_eq!(apart.known("eventSource", &Quick::new(&exact("b"))), None);
-        let source = needs("  a:\n    eventSource: b\n  condition: a");
+        let source = compiled("  a:\n    eventSource: b\n  condition: a");
+        let source = Needs::of(&source);
         assert_eq!(source.known("eventSource", &Quick::new(&exact("b"))), Some(true));
         assert_eq!(source.known("eventName", &Quick::new(&exact("b"))), None);
     }

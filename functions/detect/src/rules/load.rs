@@ -107,6 +107,9 @@ pub(super) struct Loader {
     rules: Vec<(RuleMeta, Compiled)>,
     filters: Vec<Filter>,
     correlations: Vec<ParsedCorrelation>,
+    /// The set in the making, and what its rules share.
+    set: RuleSet,
+    made: Made,
     /// First file of each rule id.
     ids: HashMap<String, String>,
 }
@@ -167,6 +170,24 @@ impl Loader {
         loader.finish()
     }
 
+    /// Our own pack, ready for other rules to come behind it.
+    pub(super) fn pack_entered() -> Self {
+        let mut loader = Self::default();
+        loader.default_pack();
+        loader.enter();
+        loader
+    }
+
+    /// The same as [`Self::texts`] behind our own pack. What changes rules of the pack needs it from the start.
+    pub(super) fn texts_behind(mut self, texts: &[(&str, &str)]) -> (RuleSet, LoadReport) {
+        let rules = self.own_files(texts);
+        self.add_texts(rules);
+        if self.placeholders.is_empty() && self.filters.is_empty() {
+            return self.finish();
+        }
+        Self::texts(true, texts)
+    }
+
     /// Takes placeholders and exceptions out of texts; the rest are rules.
     fn own_files<'t>(&mut self, texts: &[(&'t str, &'t str)]) -> Vec<(&'t str, &'t str)> {
         let (own, rules): (Vec<_>, Vec<_>) =
@@ -197,7 +218,7 @@ impl Loader {
     /// Adds our own pack.
     pub(super) fn default_pack(&mut self) {
         let files: Vec<usize> = (0..pack::files().len()).collect();
-        let shared = Shared::new(pack::items().unwrap_or_default());
+        let shared = Shared::new(pack::items().unwrap_or_default(), &self.placeholders);
         let parsed = walk::each(&files, |at| {
             let (name, text, _) = pack::files()[*at];
             let file = format!("default:{name}");
@@ -248,7 +269,7 @@ impl Loader {
         self.filters.extend(parsed.filters);
         self.correlations.extend(parsed.correlations);
         for (mut meta, compiled) in parsed.rules {
-            if self.rules.len() >= MAX_RULES {
+            if self.set.len() + self.rules.len() >= MAX_RULES {
                 self.report.refused.push(refusal(&meta, format!("more than {MAX_RULES} rules")));
                 continue;
             }
@@ -277,15 +298,11 @@ impl Loader {
         meta.reference.id = name;
     }
 
-    /// The set and the report, refusals sorted. What rules say of each other counts only now that all are known.
-    pub(super) fn finish(mut self) -> (RuleSet, LoadReport) {
-        let refused = filter::apply(&self.filters, &mut self.rules);
-        self.report.filters = self.filters.len() - refused.len();
-        self.report.refused.extend(refused);
-        let (mut set, mut made) = (RuleSet::default(), Made::default());
+    /// Enters the rules that were added into the set.
+    fn enter(&mut self) {
         for (meta, compiled) in std::mem::take(&mut self.rules) {
             let (evaluated, here) = (meta.evaluated, refusal(&meta, String::new()));
-            match set.push(meta, compiled, &mut made) {
+            match self.set.push(meta, &compiled, &mut self.made) {
                 Ok(()) => {
                     self.report.rules += 1;
                     self.report.evaluated += usize::from(evaluated);
@@ -296,6 +313,15 @@ impl Loader {
                 }
             }
         }
+    }
+
+    /// The set and the report, refusals sorted. What rules say of each other counts only now that all are known.
+    pub(super) fn finish(mut self) -> (RuleSet, LoadReport) {
+        let refused = filter::apply(&self.filters, &mut self.rules);
+        self.report.filters = self.filters.len() - refused.len();
+        self.report.refused.extend(refused);
+        self.enter();
+        let mut set = std::mem::take(&mut self.set);
         let parsed = std::mem::take(&mut self.correlations);
         let metas: Vec<&RuleMeta> = set.rules.iter().map(|rule| &rule.meta).collect();
         let (correlations, refused) =

@@ -4,6 +4,7 @@
 //! which rules a record matches, and a [`LoadReport`] of what was refused and why. A set never changes;
 //! to reload, a new one is made and swapped in ([`SharedRules`]).
 
+mod ahead;
 mod caps;
 pub(crate) mod compiled;
 mod conditions;
@@ -28,6 +29,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use sentinel_model::Event;
 use sonic_rs::Value;
 
+pub use ahead::PackAhead;
 pub(crate) use caps::MAX_FILE_BYTES;
 pub(crate) use correlate::{Correlations, Extract};
 pub use exceptions::{Exceptions, Suppressed};
@@ -225,11 +227,11 @@ impl RuleSet {
     }
 
     /// Adds a compiled rule.
-    fn push(&mut self, meta: RuleMeta, compiled: Compiled, made: &mut Made) -> Result<(), TooLarge> {
+    fn push(&mut self, meta: RuleMeta, compiled: &Compiled, made: &mut Made) -> Result<(), TooLarge> {
         #[cfg(test)]
         let plain = compiled.plain.clone();
         let program = if meta.evaluated {
-            let needs = Needs::of(&compiled);
+            let needs = Needs::of(compiled);
             let program = Program::new(compiled, &needs, &mut self.fields, &mut self.graph, made)?;
             if needs.is_met_by_all() {
                 let cost = self.always_cost.saturating_add(program.cost(&self.graph));

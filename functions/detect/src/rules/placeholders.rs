@@ -142,6 +142,10 @@ impl Placeholders {
     }
 
     /// Adds another file's names; where both have one, the other's values count.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(super) fn extend(&mut self, other: Self) {
         self.0.extend(other.0);
     }
@@ -176,7 +180,8 @@ impl Placeholders {
         }
     }
 
-    fn fill_item(&self, item: &mut DetectionItem, remarks: &mut Vec<Remark>) -> Result<(), BadField> {
+    /// Fills what one field must be.
+    pub(super) fn fill_item(&self, item: &mut DetectionItem, remarks: &mut Vec<Remark>) -> Result<(), BadField> {
         let written = item.field.clone();
         let spelled = spell(&written);
         item.field.modifiers.retain(|m| *m != Modifier::Expand);

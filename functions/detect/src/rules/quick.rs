@@ -13,7 +13,8 @@ use rsigma_parser::{
     value::{StringPart, Timespan},
 };
 
-use super::{conditions as condition_words, plain::Node};
+use super::{compiled::Item, conditions as condition_words, plain::Node};
+use crate::program::quick::Quick;
 
 /// What Sigma gives a meaning to at the top of a rule; the rest is the author's.
 const STANDARD: [&str; 18] = [
@@ -307,6 +308,23 @@ pub(super) fn item(key: &str, node: &Node<'_>) -> Option<DetectionItem> {
         one => vec![value(one, raw)?],
     };
     Some(DetectionItem { field, values })
+}
+
+/// What a field must be where it is nothing but texts without wildcards, compiled without rsigma's types in between.
+pub(super) fn plain_item(key: &str, node: &Node<'_>) -> Option<Item> {
+    if key.contains(['[', ']', '\\']) {
+        return None;
+    }
+    let texts: Vec<&str> = match node {
+        Node::List(items) => items.iter().map(Node::text).collect::<Option<_>>()?,
+        one => vec![one.text()?],
+    };
+    if texts.iter().any(|text| text.contains(['*', '?', '\\', '$'])) {
+        return None;
+    }
+    let field = parse_field_spec(key).ok()?;
+    let matcher = Quick::of_texts(&field.modifiers, &texts)?;
+    Some(Item { field: field.name, exists: None, matcher })
 }
 
 /// A text without wildcards and escapes is one part, which need not be looked for letter by letter.

@@ -27,9 +27,13 @@ const SPARES: usize = 4;
 pub(super) fn pack(body: &[u8]) -> io::Result<Vec<u8>> {
     let spares = || SPARE.lock().unwrap_or_else(PoisonError::into_inner);
     let spare = spares().pop();
-    let mut compress = spare.unwrap_or_else(|| Compress::new(Compression::default(), true));
+    // Made ready when it is used again, which the last one of a short life is not.
+    let again = spare.map(|mut used| {
+        used.reset();
+        used
+    });
+    let mut compress = again.unwrap_or_else(|| Compress::new(Compression::default(), true));
     let packed = pack_with(&mut compress, body)?;
-    compress.reset();
     let mut spares = spares();
     if spares.len() < SPARES {
         spares.push(compress);

@@ -96,6 +96,16 @@ impl Modifiers {
         }
     }
 
+    /// What several values say together.
+    fn joined(self, mut parts: Vec<Quick>) -> Quick {
+        let combined = match parts.len() {
+            1 => parts.remove(0),
+            _ if self.all => Quick::All(Quick::sorted(parts)),
+            _ => Quick::any(parts),
+        };
+        if self.neq { Quick::Not(Box::new(combined)) } else { combined }
+    }
+
     fn text(self, plain: &str) -> Quick {
         if !self.cased {
             let value = if plain.is_ascii() { plain.to_ascii_lowercase() } else { plain.to_lowercase() };
@@ -158,12 +168,15 @@ impl Quick {
         if modifiers.all && item.values.len() <= 1 {
             return None;
         }
-        let mut parts = item.values.iter().map(|v| modifiers.value(v)).collect::<Option<Vec<_>>>()?;
-        let combined = match parts.len() {
-            1 => parts.remove(0),
-            _ if modifiers.all => Self::All(Self::sorted(parts)),
-            _ => Self::any(parts),
-        };
-        Some(if modifiers.neq { Self::Not(Box::new(combined)) } else { combined })
+        Some(modifiers.joined(item.values.iter().map(|v| modifiers.value(v)).collect::<Option<_>>()?))
+    }
+
+    /// The same for texts without wildcards. `None` for what other values could be meant by, too.
+    pub(crate) fn of_texts(modifiers: &[Modifier], texts: &[&str]) -> Option<Self> {
+        let modifiers = Modifiers::of(modifiers)?;
+        if matches!(modifiers.way, Way::Regex | Way::Cidr) || (modifiers.all && texts.len() <= 1) {
+            return None;
+        }
+        Some(modifiers.joined(texts.iter().map(|text| modifiers.text(text)).collect()))
     }
 }
