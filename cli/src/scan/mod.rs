@@ -45,7 +45,7 @@ use summary::Summary;
 use work::Work;
 
 /// Rows of a table that people get to see; programs get all.
-const TABLE_ROWS: usize = 10_000;
+const TABLE_ROWS: usize = 2_000;
 
 /// Scans and prints; the exit status is 1 only when something could not be opened or decompressed.
 pub(crate) fn run(args: &ScanArgs) -> Result<ExitCode> {
