@@ -137,7 +137,7 @@ impl World {
         self.clock.advance(60);
         let (table, clock) = (self.database.table(), self.clock.clone());
         let rules = Arc::new(SharedRules::default());
-        RuleKeeper::new(self.bucket.clone(), table, clock, rules, false).look().await;
+        RuleKeeper::new(self.bucket.clone(), table, clock, rules).look().await;
     }
 
     fn worker(&self) -> Worker {

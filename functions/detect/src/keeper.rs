@@ -86,30 +86,28 @@ pub struct RuleKeeper {
     records: Records,
     clock: Arc<dyn Clock>,
     rules: Arc<SharedRules>,
-    default_rules: bool,
-    /// Our own pack, for the first set.
+    /// Our own pack in front, where it is wanted.
     ahead: Option<PackAhead>,
     longest_look: Duration,
     state: Mutex<State>,
 }
 
 impl RuleKeeper {
-    /// Keeps `rules`, with our own pack in front or without it. Nothing is read yet.
+    /// Keeps `rules`, without our own pack. Nothing is read yet.
     pub fn new(
         source: Arc<dyn RuleSource>,
         table: Arc<dyn Table>,
         clock: Arc<dyn Clock>,
         rules: Arc<SharedRules>,
-        default_rules: bool,
     ) -> Self {
         let (records, state) = (Records::new(table), Mutex::default());
-        Self { source, records, clock, rules, default_rules, ahead: None, longest_look: LONGEST_LOOK, state }
+        Self { source, records, clock, rules, ahead: None, longest_look: LONGEST_LOOK, state }
     }
 
-    /// The same with our own pack, which is on its way already.
+    /// The same with our own pack in front, which is on its way already.
     #[must_use]
     pub fn with_pack(self, ahead: PackAhead) -> Self {
-        Self { default_rules: true, ahead: Some(ahead), ..self }
+        Self { ahead: Some(ahead), ..self }
     }
 
     /// Looks for changes, unless it has just done so, and takes them over. It never fails: what goes wrong is
@@ -187,8 +185,10 @@ impl RuleKeeper {
             Ok(None) => {}
             Err(e) => error!(error = %e, "the versions recorded last cannot be read: our own rules alone are in force"),
         }
-        if self.rules.current().is_empty() && self.default_rules {
-            self.rules.replace(self.ahead.as_ref().map_or_else(RuleSet::default_pack, PackAhead::alone));
+        if let Some(ahead) = &self.ahead
+            && self.rules.current().is_empty()
+        {
+            self.rules.replace(ahead.alone());
         }
     }
 
@@ -225,7 +225,7 @@ impl RuleKeeper {
         let hash = record::hash(&usable);
         let (set, mut report) = match &self.ahead {
             Some(ahead) => ahead.with_texts(&usable),
-            None => RuleSet::from_texts(self.default_rules, usable),
+            None => RuleSet::from_texts(false, usable),
         };
         report.refused.extend(objects.iter().filter_map(|o| {
             let reason = of(o)?.as_ref().err()?.clone();

@@ -82,7 +82,7 @@ async fn an_emptied_prefix_leaves_the_recorded_versions_in_force_after_a_cold_st
     let instance = || {
         let rules = Arc::new(SharedRules::default());
         let source = Arc::new(bucket.rules());
-        (RuleKeeper::new(source, table.clone(), fixture.clock.clone(), Arc::clone(&rules), false), rules)
+        (RuleKeeper::new(source, table.clone(), fixture.clock.clone(), Arc::clone(&rules)), rules)
     };
     bucket.put("rules/a.yml", rule("A")).await;
     bucket.put("rules/bad.yml", b"title: Bad\ndetection: 5\nlogsource: {}\n".to_vec()).await;

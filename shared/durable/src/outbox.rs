@@ -8,7 +8,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use futures::future::join_all;
+use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use tracing::error;
 
@@ -21,6 +21,8 @@ use sentinel_state::{Condition, Item, Key, Page, Put, Query, Table, TableError, 
 const PARTITION: &str = "OUTBOX";
 /// Items read at a time.
 const PAGE: usize = 25;
+/// Messages that are deleted one after the other.
+const FEW: usize = 2;
 
 /// What can go wrong with the outbox. What was not sent stays in it.
 #[derive(Debug, thiserror::Error)]
@@ -204,7 +206,7 @@ async fn flush(
         return Ok(true);
     }
     queue.send(stage, std::mem::take(batch)).await?;
-    let deleted = items.drain(..).map(|item| async move {
+    let delete = |item: Lying| async move {
         // Put again meanwhile, it has a later version and stays to be sent again.
         let delete = Write::Delete(Key::new(PARTITION, item.id), Condition::Version(item.version));
         match table.write(vec![delete]).await {
@@ -212,6 +214,9 @@ async fn flush(
             Err(TableError::ConditionFailed(_)) => Ok(false),
             Err(e) => Err(e.into()),
         }
-    });
-    join_all(deleted).await.into_iter().try_fold(true, |all, one| one.map(|one| all && one))
+    };
+    // Asked for at once, each may open a connection of its own, which for few costs more than the wait.
+    let at_once = if items.len() <= FEW { 1 } else { MAX_BATCH };
+    let deleted: Vec<_> = stream::iter(items.drain(..)).map(delete).buffered(at_once).collect().await;
+    deleted.into_iter().try_fold(true, |all, one| one.map(|one| all && one))
 }

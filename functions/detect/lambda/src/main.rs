@@ -74,7 +74,7 @@ fn keeper(
     };
     let source = Arc::new(connect::rules(&start.sdk, &at.bucket, &at.prefix));
     let (table, clock, rules) = (Arc::clone(table), Arc::clone(&start.clock), Arc::clone(rules));
-    let keeper = RuleKeeper::new(source, table, clock, rules, false);
+    let keeper = RuleKeeper::new(source, table, clock, rules);
     Some(Arc::new(match pack {
         Some(pack) => keeper.with_pack(pack),
         None => keeper,

@@ -130,13 +130,11 @@ impl World {
 
     fn instance_with(&self, default_rules: bool) -> Instance {
         let rules = Arc::new(SharedRules::default());
-        let keeper = RuleKeeper::new(
-            self.stored.clone(),
-            self.database.table(),
-            self.clock.clone(),
-            Arc::clone(&rules),
-            default_rules,
-        );
+        let (table, clock) = (self.database.table(), self.clock.clone());
+        let mut keeper = RuleKeeper::new(self.stored.clone(), table, clock, Arc::clone(&rules));
+        if default_rules {
+            keeper = keeper.with_pack(PackAhead::start());
+        }
         Instance { keeper, rules }
     }
 
@@ -321,7 +319,7 @@ async fn a_change_whose_record_is_cut_is_recorded_at_the_next_look() {
     world.stored.put("a.yml", &rule("A"));
     let gate = Arc::new(Gated { table: world.database.table(), shut: AtomicBool::new(true) });
     let rules = Arc::new(SharedRules::default());
-    let keeper = RuleKeeper::new(world.stored.clone(), gate.clone(), world.clock.clone(), rules, false);
+    let keeper = RuleKeeper::new(world.stored.clone(), gate.clone(), world.clock.clone(), rules);
     let cut = timeout(Duration::from_millis(50), keeper.look()).await;
     assert!(cut.is_err() && world.records().await.is_empty());
     gate.shut.store(false, Ordering::Relaxed);

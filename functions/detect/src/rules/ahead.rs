@@ -17,7 +17,7 @@ pub struct PackAhead(Mutex<Option<JoinHandle<Loader>>>);
 impl PackAhead {
     /// Starts to load it.
     pub fn start() -> Self {
-        Self(Mutex::new(Some(thread::spawn(Loader::pack_entered))))
+        Self(Mutex::new(thread::Builder::new().spawn(Loader::pack_entered).ok()))
     }
 
     /// Our own pack alone.
@@ -28,7 +28,7 @@ impl PackAhead {
     /// The same as [`RuleSet::from_texts`] with our own pack. Waits for it.
     pub fn with_texts(&self, texts: &[(&str, &str)]) -> (RuleSet, LoadReport) {
         let loading = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // A thread that failed is no reason to be without rules.
+        // A thread that failed, or never was, is no reason to be without rules.
         match loading.and_then(|thread| thread.join().ok()) {
             Some(pack) => pack.texts_behind(texts),
             None => Loader::texts(true, texts),

@@ -65,8 +65,10 @@ pub(crate) fn compile(rule: &SigmaRule) -> Result<Compiled, EvalError> {
 
 /// What rsigma itself would run of a document's rule.
 #[cfg(test)]
-pub(super) fn plain(text: &str) -> rsigma_eval::CompiledRule {
-    rsigma_eval::compile_rule(&rsigma_parser::parse_sigma_yaml(text).unwrap().rules[0]).unwrap()
+pub(super) fn plain(text: &str, placeholders: &super::Placeholders) -> rsigma_eval::CompiledRule {
+    let mut rule = rsigma_parser::parse_sigma_yaml(text).unwrap().rules.remove(0);
+    placeholders.fill(&mut rule).unwrap();
+    rsigma_eval::compile_rule(&rule).unwrap()
 }
 
 impl Compiled {

@@ -181,10 +181,14 @@ impl Loader {
     /// The same as [`Self::texts`] behind our own pack. What changes rules of the pack needs it from the start.
     pub(super) fn texts_behind(mut self, texts: &[(&str, &str)]) -> (RuleSet, LoadReport) {
         let rules = self.own_files(texts);
-        self.add_texts(rules);
-        if self.placeholders.is_empty() && self.filters.is_empty() {
-            return self.finish();
+        if self.placeholders.is_empty() {
+            self.add_texts(rules);
+            if self.filters.is_empty() {
+                return self.finish();
+            }
         }
+        // Two sets at once are more than there need be.
+        drop(self);
         Self::texts(true, texts)
     }
 

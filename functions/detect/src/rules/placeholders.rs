@@ -142,12 +142,13 @@ impl Placeholders {
     }
 
     /// Adds another file's names; where both have one, the other's values count.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     pub(super) fn extend(&mut self, other: Self) {
         self.0.extend(other.0);
+    }
+
+    /// Whether there are no names.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     fn of(&self, name: &str) -> &[String] {

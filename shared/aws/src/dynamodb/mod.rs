@@ -47,6 +47,7 @@ mod compress;
 mod create;
 mod expression;
 mod failure;
+mod gate;
 mod item;
 mod query;
 mod read;
@@ -62,6 +63,7 @@ use sentinel_durable::Clock;
 use sentinel_state::{Item, Key, Page, Query, Table, TableError, Write};
 
 pub use create::create_table;
+use gate::Gate;
 
 /// The IAM actions that these calls need, on the table and its indexes. `TransactWriteItems` is allowed by
 /// those of its parts (`DynamoDB` Developer Guide, "Using IAM with transactions").
@@ -80,6 +82,7 @@ pub struct DynamoTable {
     client: Client,
     name: String,
     clock: Arc<dyn Clock>,
+    gate: Arc<Gate>,
 }
 
 impl std::fmt::Debug for DynamoTable {
@@ -91,7 +94,7 @@ impl std::fmt::Debug for DynamoTable {
 impl DynamoTable {
     /// The table of this name (or ARN), made as [`create_table`] does. The clock says what has expired.
     pub fn new(client: Client, table: impl Into<String>, clock: Arc<dyn Clock>) -> Self {
-        Self { client, name: table.into(), clock }
+        Self { client, name: table.into(), clock, gate: Arc::default() }
     }
 
     fn now_ms(&self) -> i64 {
@@ -102,18 +105,22 @@ impl DynamoTable {
 #[async_trait]
 impl Table for DynamoTable {
     async fn get(&self, key: &Key) -> Result<Option<Item>, TableError> {
+        let _place = self.gate.enter().await;
         self.read_one(key).await
     }
 
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Item>, TableError> {
+        let _place = self.gate.enter().await;
         self.read_many(keys).await
     }
 
     async fn write(&self, writes: Vec<Write>) -> Result<(), TableError> {
+        let _place = self.gate.enter().await;
         self.write_all(writes).await
     }
 
     async fn query(&self, query: Query) -> Result<Page, TableError> {
+        let _place = self.gate.enter().await;
         self.read_page(query).await
     }
 }
