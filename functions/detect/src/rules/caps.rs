@@ -41,22 +41,17 @@ pub(super) fn too_hostile(text: &str) -> Option<String> {
     None
 }
 
-/// Counts what may be an alias: a star before a name, where a YAML value can begin, outside of quotes that
-/// begin on the same line. It may count too many (in folded texts), never too few.
+/// Counts what may be an alias: a star before a name, where a YAML value can begin. It may count too many (in quotes and
+/// folded texts), never too few.
 fn count_aliases(text: &str) -> usize {
-    text.lines().map(aliases_in_line).sum()
-}
-
-fn aliases_in_line(line: &str) -> usize {
-    let bytes = line.as_bytes();
-    let mut count = 0;
-    for (at, _) in bytes.iter().enumerate().filter(|(_, b)| **b == b'*') {
-        let starts = at == 0 || matches!(bytes[at - 1], b' ' | b'\t' | b'[' | b'{' | b',' | b':' | b'-');
-        let named =
-            bytes.get(at + 1).is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-') || *b >= 0x80);
-        count += usize::from(starts && named);
-    }
-    count
+    let bytes = text.as_bytes();
+    let is_alias = |at: &usize| {
+        let before = at.checked_sub(1).map_or(b'\n', |before| bytes[before]);
+        let starts = matches!(before, b'\n' | b' ' | b'\t' | b'[' | b'{' | b',' | b':' | b'-');
+        let next = bytes.get(at + 1);
+        starts && next.is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-') || *b >= 0x80)
+    };
+    memchr::memchr_iter(b'*', bytes).filter(is_alias).count()
 }
 
 /// Holds a rule's patterns to the caps; an error names the item at fault.

@@ -100,9 +100,9 @@ pub(super) fn read(text: &str) -> Option<Node<'_>> {
     let all: Vec<&str> = text.split('\n').collect();
     let mut lines = Vec::with_capacity(all.len());
     for (number, line) in all.iter().enumerate() {
-        let inner = line.trim_start_matches(' ');
+        let inner = trim_start(line);
         if !inner.is_empty() && !inner.starts_with('#') {
-            lines.push(Line { indent: line.len() - inner.len(), text: inner.trim_end_matches(' '), number });
+            lines.push(Line { indent: line.len() - inner.len(), text: trim_end(inner), number });
         }
     }
     let first = usize::from(lines.first().is_some_and(|line| line.indent == 0 && line.text == "---"));
@@ -120,8 +120,9 @@ fn is_marker(text: &str) -> bool {
 }
 
 fn is_plain_text(text: &str) -> bool {
-    let ascii = |b: u8| b == b'\n' || (0x20..0x7f).contains(&b);
-    text.bytes().all(|b| b >= 0x80 || ascii(b))
+    // Without a way out early, many bytes are looked at at once.
+    let controls = text.bytes().filter(|b| *b != b'\n' && (*b < 0x20 || *b == 0x7f)).count();
+    controls == 0
         && (text.is_ascii()
             || !text.chars().any(|c| {
                 matches!(c, '\u{80}'..='\u{a0}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
@@ -162,7 +163,7 @@ impl<'a> Reader<'a> {
                 // The key after a list at its mapping's own indentation.
                 break;
             };
-            let inner = rest.trim_start_matches(' ');
+            let inner = trim_start(rest);
             if dash(inner).is_some() {
                 return None;
             }
@@ -181,7 +182,7 @@ impl<'a> Reader<'a> {
 
     /// What stands behind a key or dash at an indentation, or below it.
     fn value(&mut self, rest: &'a str, indent: usize, of_key: bool, depth: usize) -> Option<Node<'a>> {
-        let rest = rest.trim_start_matches(' ');
+        let rest = trim_start(rest);
         if rest.is_empty() || rest.starts_with('#') {
             return match self.peek() {
                 Some(next) if next.indent > indent => self.block(next, depth + 1),
@@ -203,7 +204,7 @@ impl<'a> Reader<'a> {
             b'[' | b'{' => flow(rest, depth + 1)?,
             _ => (Node::plain(plain(rest)?)?, ""),
         };
-        let remark = left.trim_start_matches(' ');
+        let remark = trim_start(left);
         // A comment needs a space before it.
         if !(remark.is_empty() || (remark.starts_with('#') && left.starts_with(' '))) {
             return None;
@@ -238,7 +239,7 @@ impl<'a> Reader<'a> {
         let mut text = String::new();
         let (mut end, mut blanks) = (start, 0);
         for line in &self.all[start..] {
-            let inner = line.trim_start_matches(' ');
+            let inner = trim_start(line);
             let here = line.len() - inner.len();
             if inner.is_empty() {
                 if here > column {
@@ -294,10 +295,14 @@ fn split_key(text: &str) -> Option<(Cow<'_, str>, &str)> {
     let (key, rest) = match text.as_bytes().first()? {
         b'"' | b'\'' => quoted(text)?,
         first if is_plain_start(*first, text.as_bytes().get(1)) => {
-            let at = text.find(": ").or_else(|| text.ends_with(':').then(|| text.len() - 1))?;
+            let at = pair(text, *b": ").or_else(|| text.ends_with(':').then(|| text.len() - 1))?;
             let key = &text[..at];
             // Such a key is a number or the like, or ends in a comment.
-            if key.contains(" #") || key.ends_with(' ') || !matches!(Node::plain(key)?, Node::Text(_)) || key == "<<" {
+            if pair(key, *b" #").is_some()
+                || key.ends_with(' ')
+                || !matches!(Node::plain(key)?, Node::Text(_))
+                || key == "<<"
+            {
                 return None;
             }
             (Cow::Borrowed(key), &text[at..])
@@ -307,6 +312,19 @@ fn split_key(text: &str) -> Option<(Cow<'_, str>, &str)> {
     let value = rest.strip_prefix(':')?;
     let apart = value.is_empty() || value.starts_with(' ');
     (apart && !key.is_empty() && key.len() <= MAX_KEY_BYTES).then_some((key, value))
+}
+
+/// Where two ASCII letters first stand side by side. Lines are short: the library's search takes longer to begin.
+fn pair(text: &str, letters: [u8; 2]) -> Option<usize> {
+    text.as_bytes().windows(2).position(|pair| pair == letters)
+}
+
+fn trim_start(text: &str) -> &str {
+    &text[text.bytes().take_while(|b| *b == b' ').count()..]
+}
+
+fn trim_end(text: &str) -> &str {
+    &text[..text.len() - text.bytes().rev().take_while(|b| *b == b' ').count()]
 }
 
 /// Whether a text without quotes may begin so.
@@ -324,8 +342,8 @@ fn plain(text: &str) -> Option<&str> {
     if !is_plain_start(text.as_bytes()[0], text.as_bytes().get(1)) {
         return None;
     }
-    let text = text.find(" #").map_or(text, |at| &text[..at]).trim_end_matches(' ');
-    (!text.contains(": ") && !text.ends_with(':')).then_some(text)
+    let text = trim_end(pair(text, *b" #").map_or(text, |at| &text[..at]));
+    (pair(text, *b": ").is_none() && !text.ends_with(':')).then_some(text)
 }
 
 /// A text in quotes, and what follows it.
@@ -425,7 +443,7 @@ fn flow_value(text: &str, depth: usize) -> Option<(Node<'_>, &str)> {
             let bytes = text.as_bytes();
             let end = (0..bytes.len()).find(|at| match bytes[*at] {
                 b',' | b'[' | b']' | b'{' | b'}' => true,
-                b':' => bytes.get(at + 1).is_none_or(|b| matches!(b, b' ' | b',' | b'[' | b']' | b'{' | b'}')),
+                b':' => bytes.get(at + 1).is_none_or(|b| matches!(b, b' ' | b',' | b'?' | b'[' | b']' | b'{' | b'}')),
                 b'#' => bytes[at - 1] == b' ',
                 _ => false,
             })?;
@@ -525,6 +543,7 @@ mod tests {
             "a: .NaN\n",
             "a: [b,\n  c]\n",
             "a: {b: c, b: d}\n",
+            "a: [b:?c]\n",
             "a: [b: c]\n",
             "a: | # b\n  c\n",
             "a: |2\n  c\n",

@@ -9,6 +9,9 @@ pub(super) fn documents(text: &str) -> Vec<(u32, &str)> {
     if uses_actions(text) {
         return vec![(1, text)];
     }
+    if !(text.starts_with("---") || text.contains("\n---")) {
+        return if text.lines().any(is_content) { vec![(1, text)] } else { Vec::new() };
+    }
     let mut documents = Vec::new();
     let (mut start, mut first_line) = (0, 1);
     let mut offset = 0;
@@ -27,10 +30,13 @@ pub(super) fn documents(text: &str) -> Vec<(u32, &str)> {
 /// Whether documents refer to each other (`action: global` and the like), so that they cannot be parsed
 /// one by one.
 fn uses_actions(text: &str) -> bool {
-    text.lines().any(|line| {
-        let line = line.trim_start_matches(['"', '\'']);
-        line.starts_with("action") && line["action".len()..].trim_start_matches(['"', '\'', ' ']).starts_with(':')
-    })
+    // The word stands in few files, and what stands before it on its line in fewer.
+    text.contains("action")
+        && text.match_indices("action").any(|(at, word)| {
+            let before = text[..at].trim_end_matches(['"', '\'']);
+            let behind = text[at + word.len()..].trim_start_matches(['"', '\'', ' ']);
+            (before.is_empty() || before.ends_with('\n')) && behind.starts_with(':')
+        })
 }
 
 fn is_separator(line: &str) -> bool {
