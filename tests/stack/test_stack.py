@@ -408,7 +408,9 @@ def _comparable(results: dict[str, Any]) -> dict[str, Any]:
         return [strip(v) for v in value] if isinstance(value, list) else value
 
     stripped: dict[str, Any] = strip(results)
-    return stripped
+    # What differs is told by these names.
+    alerts = stripped["alerts"].items()
+    return stripped | {"alerts": {f"{a.get('title')} of {a.get('principal')} ({known_as})": a for known_as, a in alerts}}
 
 
 def _by(event: dict[str, Any], role: str) -> bool:
