@@ -127,8 +127,10 @@ struct Windows {
 
 impl Windows {
     fn of(at: &At<'_>, work: &Work) -> Self {
-        // What completes in a window depends on hits of the one before; what it lists on one more.
-        let looked_at: BTreeSet<Timestamp> = work.touched().into_iter().flat_map(|s| [s, at.next(s, 1)]).collect();
+        // What completes in a window depends on hits of the one before; what it lists on one more, for what the window
+        // before lists is not listed again.
+        let after = |s| (0..=2).map(move |n| at.next(s, n));
+        let looked_at: BTreeSet<Timestamp> = work.touched().into_iter().flat_map(after).collect();
         let read = looked_at.iter().flat_map(|s| (-2..=0).map(|n| at.next(*s, n))).collect();
         Self { looked_at, read }
     }
@@ -312,7 +314,11 @@ impl StoredCorrelations {
                 at.onward(buckets, *start, revision(measure, versions), &correlations.plans, &mut given.onward);
             }
             if work.look.is_empty() {
-                at.neighbours(&this.bucket, &mut given.neighbours);
+                at.neighbours(&this.bucket, *start, &mut given.neighbours);
+                // What completes here may list events of the window before too.
+                if let Some(previous) = buckets.get(&at.next(*start, -1)) {
+                    at.neighbours(&previous.bucket, *start, &mut given.neighbours);
+                }
             }
             let outcome = at.evaluate(buckets, *start);
             if let Some(outcome) = &outcome {
@@ -513,9 +519,10 @@ impl At<'_> {
         }
     }
 
-    /// Other groups in which hits of this bucket are hits too.
-    fn neighbours(&self, bucket: &Bucket, neighbours: &mut Vec<(u128, Timestamp)>) {
-        for hit in bucket.hits() {
+    /// Other groups in which hits of this bucket are hits too, if what completes from `since` on can list them.
+    fn neighbours(&self, bucket: &Bucket, since: Timestamp, neighbours: &mut Vec<(u128, Timestamp)>) {
+        let earliest = time::plus_seconds(since, -i64::try_from(self.plan.timespan).unwrap_or(i64::MAX));
+        for hit in bucket.hits().into_iter().filter(|hit| hit.event().time >= earliest) {
             let start = self.plan.window(hit.event().time).start;
             neighbours.extend(hit.elsewhere.iter().map(|group| (*group, start)));
         }

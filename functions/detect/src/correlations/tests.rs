@@ -22,7 +22,7 @@ fn correlation(id: &str, body: &str) -> String {
     format!("title: Correlation {id}\nid: {id}\nlevel: high\nstatus: test\ncorrelation:\n{body}\n---\n")
 }
 
-/// One of each: counts, values, order, an absence, groups that share events, and a correlation of correlations.
+/// One of each: counts, values, order, an absence, groups that share events, and correlations of correlations.
 fn set() -> RuleSet {
     let rules = ["A", "B", "C"].map(rule).concat();
     let count = correlation(
@@ -53,7 +53,17 @@ fn set() -> RuleSet {
         "unsure",
         "  type: event_count\n  rules: [absence]\n  group-by: [sourceIPAddress]\n  timespan: 2h\n  condition: {gte: 2}",
     );
-    testing::rules(&[rules, count, values, order, absence, chain, upper, unsure].concat())
+    // Every call of A is a hit in two groups: what it made, and who made it.
+    let by = rule("A").replace(": A call", ": By call").replace("id: A", "id: By");
+    let hops = correlation(
+        "hops",
+        "  type: temporal_ordered\n  rules: [A, By]\n  group-by: [key]\n  timespan: 50m\n  aliases:\n    key:\n      A: made\n      By: user",
+    );
+    let either = correlation(
+        "either",
+        "  type: event_count\n  rules: [A, By]\n  group-by: [key]\n  timespan: 1h\n  condition: {gte: 3}\n  aliases:\n    key:\n      A: made\n      By: user",
+    );
+    testing::rules(&[rules, by, count, values, order, absence, chain, hops, either, upper, unsure].concat())
 }
 
 /// Without correlations of correlations: a store keeps more of their hits than memory does.
@@ -307,6 +317,46 @@ async fn what_a_late_event_makes_untrue_is_withdrawn() {
     let withdrawn = &standing.0[raised.keys().next().unwrap()];
     assert_eq!(withdrawn.correlated.as_ref().unwrap().superseded_by.as_deref(), Some(""));
     assert!(withdrawn.members.is_empty());
+}
+
+#[tokio::test]
+async fn a_late_event_changes_what_the_window_after_the_next_one_lists() {
+    let count = "  type: event_count\n  rules: [A]\n  group-by: [user]\n  timespan: 1h\n  condition: {gte: 3}";
+    let rules = testing::rules(&[rule("A"), correlation("count", count)].concat());
+    let at = |id, minutes: u32| event(id, minutes * 60, 0, 0);
+    let (late, prompt) = (at(1, 30), [at(2, 70), at(3, 80), at(4, 125)]);
+    let wanted = finished(&rules, collected(&rules, prompt.iter().chain([&late]), 1 << 20));
+    let listed: Vec<usize> = wanted.values().map(|d| d.members.len()).collect();
+    assert_eq!(listed.iter().sum::<usize>(), 4, "each once: {listed:?}");
+    let (store, _database) = stored();
+    let mut standing = Standing::default();
+    standing.take(store.handle(&rules, batch(&rules, &prompt)).await.unwrap());
+    assert_eq!(standing.alerts().len(), 1, "the last three are within an hour");
+    standing.take(store.handle(&rules, batch(&rules, &[late])).await.unwrap());
+    assert_eq!(standing.alerts(), wanted);
+}
+
+#[tokio::test]
+async fn an_event_goes_to_the_group_that_completes_first_though_that_is_in_a_later_window() {
+    let rules = set();
+    let at = |id, minutes: u32, who| event(id, minutes * 60, 0, who);
+    // Two of "u1" that make "u0", then one of "u1" alone: three of either for "u1". One of "u0" before that: three of it too.
+    let first = [at(1, 8, 1), at(2, 8, 1), at(3, 68, 3)];
+    let late = at(4, 60, 0);
+    let wanted = finished(&rules, collected(&rules, first.iter().chain([&late]), 1 << 20));
+    let (store, _database) = stored();
+    let mut standing = Standing::default();
+    standing.take(store.handle(&rules, batch(&rules, &first)).await.unwrap());
+    let of_either = |alerts: &Alerts| {
+        let either = alerts.values().filter(|d| d.rule.id == "either");
+        either.map(|d| (d.principal.id.clone(), d.members.len())).collect::<Vec<_>>()
+    };
+    assert_eq!(of_either(&standing.alerts()), [("u1".to_owned(), 3)]);
+    standing.take(store.handle(&rules, batch(&rules, &[late])).await.unwrap());
+    let mut now = of_either(&standing.alerts());
+    now.sort();
+    assert_eq!(now, [("u0".to_owned(), 3), ("u1".to_owned(), 1)], "each event is listed once");
+    assert_eq!(standing.alerts(), wanted);
 }
 
 #[tokio::test]
