@@ -128,8 +128,8 @@ class Emulator:
                 continue
         shutil.rmtree(OUT / "tmp" / self.name, ignore_errors=True)
 
-    def bootstraps(self) -> list[int]:
-        """Process ids of the functions that run now."""
+    def bootstraps(self, function: str = "") -> list[int]:
+        """Process ids of the functions that run now, or of the one of this name."""
         if self.process is None:
             return []
         found = []
@@ -139,9 +139,11 @@ class Emulator:
             try:
                 parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
                 program = (entry / "exe").readlink().name
+                environment = (entry / "environ").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if int(parent) == self.process.pid and program == "bootstrap":
+            meant = not function or f"AWS_LAMBDA_FUNCTION_NAME={function}".encode() in environment
+            if int(parent) == self.process.pid and program == "bootstrap" and meant:
                 found.append(int(entry.name))
         return found
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
+import signal
 import sys
 import time
 from typing import Any
@@ -248,11 +250,35 @@ def posted_logs_only_ask(pipeline: Pipeline) -> Intruder:
     check(status == 202 and told["accepted"] == 3, "its logs are accepted", (status, told))
     response = pipeline.response_in(who.used, "awaiting_approval")
     check(all(works(emulator, who, key) for key in who.keys), "both keys still work: a person is asked", response["reasons"])
+    a_new_process_makes_no_schedule_again(pipeline)
     status, told = api.call("POST", f"/responses/{response['response_id']}/approve", {"note": "known to be stolen"}, api.token)
     check(status in (200, 202), "approval is accepted", (status, told))
     pipeline.response_in(who.used, "contained")
     same(key_states(emulator, who.name), {who.used: "Inactive", who.other: "Active"}, "then exactly the used key is Inactive")
     return who
+
+
+def a_new_process_makes_no_schedule_again(pipeline: Pipeline) -> None:
+    """Whoever resumes what waits for approval finds the schedule that ends the wait made: each is an event in the account."""
+    emulator, function = pipeline.emulator, pipeline.stack.physical("Respond")
+
+    def schedules() -> int:
+        return sum(r["eventSource"] == "scheduler.amazonaws.com" for r in emulator.trail("events")["records"])
+
+    pipeline.settle()
+    made, gone = schedules(), emulator.bootstraps(function)
+    check(made >= 1 and bool(gone), "a schedule ends the wait", (made, gone))
+    for process in gone:
+        os.kill(process, signal.SIGKILL)
+
+    def resumed() -> dict[str, Any] | None:
+        told = emulator.client("lambda").invoke(FunctionName=function, Payload=b"{}")
+        answer: dict[str, Any] = json.loads(told["Payload"].read())
+        return None if "FunctionError" in told else answer
+
+    answer = wait("what waits is resumed", resumed, every=1)
+    check(answer["open"] >= 1 and not set(emulator.bootstraps(function)) & set(gone), "a new process finds it waiting", answer)
+    same(schedules(), made, "and it makes no schedule again")
 
 
 def existing_bucket(emulator: Emulator) -> dict[str, str]:

@@ -7,7 +7,9 @@
 //!
 //! The item is written before the message: a crash between the two leaves a timer that does not fire and a
 //! caller that was not told of success, and sets it again. The other way round a message could come before
-//! the item by which it is recognised.
+//! the item by which it is recognised. Once its schedule is made the item says so, and who sets the same again, as
+//! each process does that looks after what waits, makes no other: every schedule that is made and deleted is an
+//! event in the account's trail.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use aws_sdk_scheduler::{
 use sentinel_durable::{
     Clock, Outgoing, Stage, SystemClock, Timer, TimerError, queue::MAX_DELAY_SECONDS, timer::check_timer,
 };
-use sentinel_model::{Timestamp, time::plus_seconds};
+use sentinel_model::{Timestamp, hash::hash_64, time::plus_seconds};
 use sentinel_state::{Condition, Key, Put, Table, TableError, Write};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
@@ -72,6 +74,17 @@ struct TimerItem {
     stage: Stage,
     /// Whether a schedule of the token's name brings it, and not a delayed message.
     scheduled: bool,
+    /// Once that schedule is made: the hash of what it brings.
+    #[serde(default)]
+    made: Option<u64>,
+}
+
+impl TimerItem {
+    /// Whether a schedule stands that will bring just this.
+    fn stands_for(&self, due: Timestamp, stage: Stage, body: &str, now: Timestamp) -> bool {
+        let same = self.due == due && self.stage == stage && self.made == Some(hash_64(body.as_bytes()));
+        self.scheduled && same && now < due
+    }
 }
 
 fn key(id: &str) -> Key {
@@ -188,6 +201,19 @@ impl ScheduledTimer {
         }
     }
 
+    /// Notes that the schedule of a setting is made, unless the timer was set otherwise or cancelled meanwhile.
+    async fn note_made(&self, id: &str, item: &TimerItem, expires: Timestamp) -> Result<(), TimerError> {
+        let Some(stored) = self.table.get(&key(id)).await.map_err(store)? else { return Ok(()) };
+        if stored.decode::<TimerItem>().map_err(store)?.token != item.token {
+            return Ok(());
+        }
+        let put = Put::new(key(id), item).map_err(store)?.expiring(Some(expires));
+        match self.table.write(vec![Write::Put(put.when(Condition::Version(stored.version)))]).await {
+            Err(e) if e.is_condition() => Ok(()),
+            done => done.map_err(store),
+        }
+    }
+
     async fn item(&self, id: &str) -> Result<Option<TimerItem>, TimerError> {
         let item = self.table.get(&key(id)).await.map_err(store)?;
         item.map(|item| item.decode().map_err(store)).transpose()
@@ -206,15 +232,21 @@ impl Timer for ScheduledTimer {
             (None, Some(s)) => Some((s, s.queue_arns.get(&stage).ok_or_else(|| store(NoSchedules(stage)))?)),
             (None, None) => return Err(store(NoSchedules(stage))),
         };
-        let item = TimerItem { token: Uuid::new_v4().to_string(), due, stage, scheduled: schedule.is_some() };
-        let text = self.text(id, &item.token, body, wait).await?;
         // Only a schedule can be taken back, so only then is it worth a read to know of an earlier one.
         let earlier = if self.schedules.is_some() { self.item(id).await? } else { None };
+        if earlier.as_ref().is_some_and(|earlier| earlier.stands_for(due, stage, body, now)) {
+            return Ok(());
+        }
+        let token = Uuid::new_v4().to_string();
+        let mut item = TimerItem { token, due, stage, scheduled: schedule.is_some(), made: None };
+        let text = self.text(id, &item.token, body, wait).await?;
         let expires = plus_seconds(due.max(now), KEPT_DAYS * DAY_SECONDS);
         let put = Put::new(key(id), &item).map_err(store)?.expiring(Some(expires));
         self.table.write(vec![Write::Put(put)]).await.map_err(store)?;
         if let Some((schedules, arn)) = schedule {
             self.schedule(schedules, arn, &item, text).await.map_err(store)?;
+            item.made = Some(hash_64(body.as_bytes()));
+            self.note_made(id, &item, expires).await?;
         } else {
             let delay_seconds = delay.unwrap_or_default();
             self.queue.send_as_is(stage, Outgoing { body: text, delay_seconds }).await.map_err(store)?;

@@ -150,6 +150,39 @@ async fn set_again_the_earlier_schedule_goes_and_what_it_sent_is_dropped() {
 }
 
 #[tokio::test]
+async fn who_sets_the_same_again_makes_no_other_schedule() {
+    let fixture = Fixture::new();
+    let due = in_seconds(HOUR);
+    fixture.timer().set("a", due, STAGE, "a").await.unwrap();
+    let made = fixture.asked();
+    assert_eq!(made.len(), 1);
+    fixture.timer().set("a", due, STAGE, "a").await.unwrap();
+    assert!(fixture.asked().is_empty(), "another process knows that it stands");
+    assert_eq!(fixture.comes(text(&made[0])).await.as_deref(), Some("a"));
+    fixture.timer().set("a", due, STAGE, "b").await.unwrap();
+    assert_eq!(fixture.asked().len(), 2, "it brings something else: made, and the earlier one deleted");
+}
+
+#[tokio::test]
+async fn a_schedule_that_nobody_saw_made_is_made_again() {
+    let fixture = Fixture::new();
+    let due = in_seconds(HOUR);
+    let failing = mock!(Client::create_schedule).sequence().http_status(500, None).repeatedly().build();
+    fixture.timer_with(&[&failing]).set("a", due, STAGE, "a").await.unwrap_err();
+    assert!(fixture.asked().is_empty());
+    fixture.timer().set("a", due, STAGE, "a").await.unwrap();
+    let asked = fixture.asked();
+    assert!(asked[0].contains(" at("), "{asked:?}");
+    // Items of the version before have no such note.
+    let item = fixture.table.get(&key("a")).await.unwrap().unwrap();
+    let mut old = item.body.clone();
+    old.as_object_mut().unwrap().remove("made");
+    fixture.table.write(vec![Write::Put(Put::new(key("a"), &old).unwrap())]).await.unwrap();
+    fixture.timer().set("a", due, STAGE, "a").await.unwrap();
+    assert_eq!(fixture.asked().len(), 2);
+}
+
+#[tokio::test]
 async fn cancelled_the_schedule_goes() {
     let fixture = Fixture::new();
     fixture.timer().set("a", in_seconds(HOUR), STAGE, "a").await.unwrap();
@@ -188,7 +221,7 @@ impl Table for SetMeanwhile {
 async fn what_is_set_again_while_it_is_cancelled_stays_set() {
     let mut fixture = Fixture::new();
     fixture.timer().set("a", in_seconds(60), STAGE, "a").await.unwrap();
-    let item = TimerItem { token: "another".into(), due: in_seconds(90), stage: STAGE, scheduled: false };
+    let item = TimerItem { token: "another".into(), due: in_seconds(90), stage: STAGE, scheduled: false, made: None };
     let before = Arc::clone(&fixture.table);
     fixture.table = Arc::new(SetMeanwhile { table: Arc::clone(&before), item });
     fixture.timer().cancel("a").await.unwrap();
