@@ -17,7 +17,7 @@ use sentinel_model::{Timestamp, time};
 use sentinel_respond::iam::{Iam, IamError, KeyOwner, KeyStatus};
 use tokio::sync::Mutex;
 
-use crate::sdk::CallError;
+use crate::{late::Late, sdk::CallError};
 
 mod caller;
 
@@ -67,7 +67,9 @@ pub struct AwsIam {
     account: String,
     partition: &'static str,
     own_role: Option<String>,
-    own: Client,
+    /// With the process's own credentials: of little use where a role is taken on.
+    own: Late<Client>,
+    settings: aws_sdk_iam::Config,
     sts: aws_sdk_sts::Client,
     member: Option<MemberRole>,
     clock: Arc<dyn Clock>,
@@ -106,7 +108,11 @@ impl AwsIam {
             account,
             partition: partition(iam.region().map_or("", AsRef::as_ref)),
             own_role: None,
-            own: Client::from_conf(iam),
+            own: Late::new({
+                let iam = iam.clone();
+                move || Client::from_conf(iam)
+            }),
+            settings: iam,
             sts: aws_sdk_sts::Client::from_conf(sts),
             member,
             clock,
@@ -136,7 +142,7 @@ impl AwsIam {
     async fn client(&self, account: &str) -> Result<Client, IamError> {
         let is_own = account == self.account;
         if is_own && self.own_role.is_none() {
-            return Ok(self.own.clone());
+            return Ok(Client::clone(&self.own));
         }
         let not_connected = || IamError::NotConnected(account.to_owned());
         let arn = self.role_arn(account).ok_or_else(not_connected)?;
@@ -173,7 +179,7 @@ impl AwsIam {
             "AssumeRole",
         );
         let ends = Timestamp::from_second(given.expiration.secs()).unwrap_or(now);
-        let config = self.own.config().to_builder().credentials_provider(credentials).build();
+        let config = self.settings.to_builder().credentials_provider(credentials).build();
         let client = Client::from_conf(config);
         let until = time::plus_seconds(ends, -SESSION_MARGIN);
         sessions.insert(account.to_owned(), Session { client: client.clone(), until });

@@ -8,7 +8,9 @@ use std::error::Error;
 use std::time::Duration;
 
 use aws_config::{
-    BehaviorVersion, SdkConfig, environment::EnvironmentVariableCredentialsProvider, retry::RetryConfig,
+    BehaviorVersion, SdkConfig,
+    environment::{EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider},
+    retry::RetryConfig,
     timeout::TimeoutConfig,
 };
 use aws_sdk_sqs::config::{AsyncSleep, Sleep};
@@ -50,7 +52,10 @@ pub async fn load(budget: Budget, trust: Trust, credentials: Credentials) -> Sdk
         .build_https();
     let mut loader = aws_config::defaults(BehaviorVersion::latest());
     if credentials == Credentials::Environment {
-        loader = loader.credentials_provider(EnvironmentVariableCredentialsProvider::new());
+        // Looking further for the Region would make a client of the instance's metadata, which a function has not.
+        loader = loader
+            .credentials_provider(EnvironmentVariableCredentialsProvider::new())
+            .region(EnvironmentVariableRegionProvider::new());
     }
     loader
         .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS))
@@ -66,7 +71,7 @@ pub async fn load(budget: Budget, trust: Trust, credentials: Credentials) -> Sdk
 pub enum Credentials {
     /// Wherever the SDK looks for them, in its order. Making what looks there takes a client of STS.
     Anywhere,
-    /// In the environment alone, which is where Lambda puts a function's.
+    /// In the environment alone, which is where Lambda puts a function's, and its Region.
     Environment,
 }
 

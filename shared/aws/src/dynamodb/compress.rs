@@ -17,7 +17,11 @@ const DICTIONARIES: [(u32, &[u8]); 1] = [(0x57ca_8137, include_bytes!("dictionar
 /// going back to the version before, functions read what newer ones wrote.
 const WRITE_WITH: usize = 0;
 
-/// Compressors that nobody uses now. One takes 300 KB of memory, whose pages a new one would all touch again: for an item
+/// Compressors look back so far, as a power of two: the dictionary and a few KB of the item, of the 32 KB that there could
+/// be. All of it is written to before the first item.
+const WINDOW_BITS: u8 = 14;
+
+/// Compressors that nobody uses now. One takes 240 KB of memory, whose pages a new one would all touch again: for an item
 /// of a few KB that is most of the work.
 static SPARE: Mutex<Vec<Compress>> = Mutex::new(Vec::new());
 /// Compressors kept: more writers at once make their own.
@@ -32,13 +36,17 @@ pub(super) fn pack(body: &[u8]) -> io::Result<Vec<u8>> {
         used.reset();
         used
     });
-    let mut compress = again.unwrap_or_else(|| Compress::new(Compression::default(), true));
+    let mut compress = again.unwrap_or_else(new);
     let packed = pack_with(&mut compress, body)?;
     let mut spares = spares();
     if spares.len() < SPARES {
         spares.push(compress);
     }
     Ok(packed)
+}
+
+fn new() -> Compress {
+    Compress::new_with_window_bits(Compression::default(), true, WINDOW_BITS)
 }
 
 fn pack_with(compress: &mut Compress, body: &[u8]) -> io::Result<Vec<u8>> {
@@ -95,6 +103,7 @@ mod tests {
     fn no_dictionary_was_changed() {
         for (id, dictionary) in DICTIONARIES {
             assert_eq!(adler_32(dictionary), id, "what was written with it could not be read");
+            assert!(dictionary.len() < (1 << WINDOW_BITS) - 4096, "a compressor forgets it before the item's end");
         }
     }
 
@@ -102,7 +111,7 @@ mod tests {
     fn a_compressor_that_was_used_packs_as_a_new_one_does() {
         let bodies = [vec![b'a'; 2_000], include_bytes!("dictionary-1.txt").repeat(40), vec![b'b'; 700]];
         for body in bodies.iter().chain(&bodies) {
-            let new = pack_with(&mut Compress::new(Compression::default(), true), body).unwrap();
+            let new = pack_with(&mut new(), body).unwrap();
             assert_eq!(pack(body).unwrap(), new);
         }
     }
