@@ -110,7 +110,7 @@ async fn what_is_stored(config: &SdkConfig) {
     assert!(!stored.contains_key("body"));
     let packed = stored["zbody"].as_b().unwrap().as_ref();
     // zlib's header, with the bit that tells of a preset dictionary (RFC 1950, section 2.2).
-    assert!(packed[0] == 0x78 && packed[1] & 0x20 != 0 && packed.len() < 1_000, "{} bytes of zlib", packed.len());
+    assert!(packed[0] & 0x0f == 8 && packed[1] & 0x20 != 0 && packed.len() < 1_000, "{} bytes of zlib", packed.len());
     assert_eq!(table.get(&Key::new("pk", "long")).await.unwrap().unwrap().body, long);
 
     // It shrinks: nothing of the long form stays.
