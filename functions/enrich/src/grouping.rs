@@ -10,8 +10,8 @@
 //! that run at once at least one sees both, and every change of an incident is conditional on what was read.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
-    sync::Arc,
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
@@ -55,20 +55,45 @@ type Ref = (String, String);
 /// An alert of a neighbourhood: its brief, and the incident it was assigned to.
 type Neighbour = (AlertBrief, Option<IncidentPointer>);
 
-/// Grouping over its stores.
+/// Grouping of the alerts of one batch, all of which are stored before it begins.
 pub(crate) struct Grouping<'a> {
-    pub(crate) table: &'a Arc<dyn Table>,
-    pub(crate) alerts: &'a Alerts,
-    pub(crate) incidents: &'a Incidents,
-    pub(crate) lineage: &'a Lineage,
+    table: &'a Arc<dyn Table>,
+    alerts: &'a Alerts,
+    incidents: &'a Incidents,
+    lineage: &'a Lineage,
+    written: Mutex<Written>,
 }
 
-impl Grouping<'_> {
+/// What was written for the batch.
+#[derive(Default)]
+struct Written {
+    /// Incidents by their versions: all that the batch changed is told in these.
+    told: HashMap<IncidentPointer, u64>,
+    /// Alerts that got their incident together with another one.
+    pointed: HashSet<Ref>,
+}
+
+impl<'a> Grouping<'a> {
+    /// Over its stores.
+    pub(crate) fn new(
+        table: &'a Arc<dyn Table>,
+        alerts: &'a Alerts,
+        incidents: &'a Incidents,
+        lineage: &'a Lineage,
+    ) -> Self {
+        Self { table, alerts, incidents, lineage, written: Mutex::default() }
+    }
+
+    fn written(&self) -> MutexGuard<'_, Written> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Brings an alert that has just been stored into its incident.
     pub(crate) async fn assign_stored(&self, stored: &StoredAlert) -> Result<(), EnrichError> {
         let alert = &stored.alert;
         // The first of its versions that this process wrote: its brief is the first too, and as it was written.
         let is_new = stored.version == 1 && stored.incident_id.is_none() && alert.superseded_by.is_none();
+        let is_new = is_new && !self.written().pointed.contains(&(alert.account.clone(), alert.alert_id.clone()));
         self.assign_from(&alert.account, &alert.alert_id, is_new.then(|| AlertBrief::of(alert))).await
     }
 
@@ -147,6 +172,12 @@ impl Grouping<'_> {
         if keep_within_cap(&mut found, &mut fresh, &own, assigned) {
             tracing::warn!(alert_id, "an incident is full: alerts after it begin another");
             more = false;
+        }
+        // An intruder's hundredth alert is told with the others that the batch changed, not once more for each of these.
+        if let ([one], true, true) = (found.as_slice(), fresh.is_empty(), assigned)
+            && self.written().told.get(&one.pointer()) == Some(&one.version)
+        {
+            return Ok(if more { Progress::More } else { Progress::Done });
         }
         // An alert that is alone and new needs nothing to be read again: all that is told was read before anything that
         // its write has conditions on.
@@ -239,6 +270,7 @@ impl Grouping<'_> {
                 Some((_, true)) => return Ok(Progress::Again),
             },
         };
+        let version = if let Condition::Version(before) = condition { before + 1 } else { 1 };
         let mut writes: Vec<Write> = vec![self.incidents.put(&merged, condition)?];
         for gone in goes {
             writes.push(self.incidents.bury(gone, &name)?);
@@ -247,6 +279,10 @@ impl Grouping<'_> {
             writes.push(self.alerts.point(account, id, &name)?);
         }
         self.table.write(writes).await?;
+        let mut written = self.written();
+        written.told.insert(name, version);
+        written.pointed.extend(fresh.iter().cloned());
+        drop(written);
         log_written(&merged, found.len());
         Ok(Progress::Done)
     }

@@ -134,12 +134,7 @@ impl Enrich {
                 touched.push(merged.stored);
             }
         }
-        let grouping = grouping::Grouping {
-            table: &self.ports.table,
-            alerts: &self.alerts,
-            incidents: &self.incidents,
-            lineage: &self.lineage,
-        };
+        let grouping = grouping::Grouping::new(&self.ports.table, &self.alerts, &self.incidents, &self.lineage);
         // One that turned out to be none is looked at too: its incident is told anew without it.
         for stored in touched.iter().filter(|s| s.alert.level >= Level::Low) {
             grouping.assign_stored(stored).await?;

@@ -145,7 +145,7 @@ const LEVELS: [Level; 5] = [Level::Low, Level::Critical, Level::Informational, L
 fn any_batch() -> impl Strategy<Value = DetectionBatch> {
     let event = (0..5_usize, 0..5_usize, 0..6_i64, 0..6_u32, proptest::option::of(0..3_u32));
     let step = (0..5_usize, 0..5_usize, 0..12_i64, any::<bool>());
-    let parts = (proptest::collection::vec(event, 0..4), proptest::collection::vec(step, 0..3));
+    let parts = (proptest::collection::vec(event, 0..9), proptest::collection::vec(step, 0..3));
     parts.prop_map(|(events, steps)| {
         let detections = events.into_iter().map(|(rule, who, slot, n, key)| {
             let start = time::plus_seconds(at("2024-05-01T00:00:00Z"), slot * 11 * 3600);
@@ -273,6 +273,28 @@ fn a_hop_over_three_identities_is_one_incident_told_in_sentences() {
             .unwrap();
         assert_eq!(found.documents.len(), 1, "the alert as it grew is what search finds");
         assert!(found.documents[0].body.contains("\"event_count\":130"), "{}", found.documents[0].body);
+    });
+}
+
+#[test]
+fn alerts_of_one_batch_get_and_change_their_incident_by_one_write() {
+    let alerts = |id: &str| -> Vec<Detection> {
+        let one =
+            |n| detection(&format!("rule{n}"), Level::Medium, "mallory", vec![member(id, "2024-05-01T10:00:00Z")]);
+        (0..30).map(one).collect()
+    };
+    block_on(async {
+        let world = world();
+        let written = || i64::MAX - world.table.left.load(Ordering::SeqCst);
+        world.enrich.handle_batch(batch(alerts("e1"), Vec::new()), false).await.unwrap();
+        let new = written();
+        world.enrich.handle_batch(batch(alerts("e2"), Vec::new()), false).await.unwrap();
+        let grown = written() - new;
+        let incidents = world.incidents().await;
+        assert_eq!((incidents.len(), incidents[0].alert_count, incidents[0].event_count), (1, 30, 60));
+        // The outbox deletes what was sent one by one.
+        assert!(new <= 30 + 1 + 30, "{new} writes");
+        assert_eq!(grown, 30 + 1);
     });
 }
 
