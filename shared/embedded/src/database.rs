@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use sentinel_durable::{Clock, Queue, QueueError, Timer, TimerError};
 use sentinel_model::{Timestamp, time::plus_seconds};
 use sentinel_search::{SearchError, SearchIndex};
@@ -105,6 +105,14 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
+/// Keeps statements prepared. Without a stable plan (SQLite, "The Query Planner Stability Guarantee") each `LIMIT` that is bound
+/// has its statement prepared anew, lest another plan were better for so many rows.
+fn keep_statements(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
+}
+
 impl std::fmt::Debug for Database {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Database")
@@ -120,7 +128,7 @@ impl Database {
         let mut connection =
             Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         connection.busy_timeout(BUSY)?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        keep_statements(&connection)?;
         // Refused before the journal mode is changed, so that another program's file is left as it is.
         migrations::migrate(&mut connection, &name)?;
         connection.execute_batch(
@@ -131,7 +139,7 @@ impl Database {
             let connection =
                 Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
             connection.busy_timeout(BUSY)?;
-            connection.set_prepared_statement_cache_capacity(STATEMENTS);
+            keep_statements(&connection)?;
             connection.execute_batch("PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;")?;
             Ok(Some(Mutex::new(connection)))
         };
@@ -143,7 +151,7 @@ impl Database {
     /// A database in memory, gone with its last handle.
     pub fn in_memory(clock: Arc<dyn Clock>) -> Result<Self, DatabaseError> {
         let mut connection = Connection::open_in_memory()?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        keep_statements(&connection)?;
         migrations::migrate(&mut connection, "memory")?;
         let writer = Writer::start(connection).map_err(|source| DatabaseError::Io { file: "memory".into(), source })?;
         Ok(Self(Arc::new(Inner { writer, reader: None, searcher: None, clock })))
@@ -281,4 +289,23 @@ fn make_private(path: &Path) -> std::io::Result<()> {
         folder.create(parent)?;
     }
     file.open(path).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::StatementStatus;
+
+    use super::*;
+
+    #[test]
+    fn a_query_with_a_limit_is_prepared_once() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        keep_statements(&connection).unwrap();
+        migrations::migrate(&mut connection, "memory").unwrap();
+        let mut statement = connection.prepare("SELECT body FROM item WHERE pk = ? ORDER BY sk LIMIT ?").unwrap();
+        for limit in 1..4 {
+            assert!(statement.query(("a", limit)).unwrap().next().unwrap().is_none());
+        }
+        assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
+    }
 }
