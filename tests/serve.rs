@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "common/attacks.rs"]
+mod attacks;
 #[path = "common/aws.rs"]
 mod aws;
 mod common;
@@ -15,8 +17,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use attacks::Chance;
 use aws::Aws;
-use common::{run, sentinel, stop_logging, write};
+use common::{run, scan, sentinel, stop_logging, write};
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 
@@ -208,6 +211,64 @@ async fn a_killed_server_loses_nothing_that_it_accepted() {
     let token = administrator(&http, &server).await;
     let alerts = wait_for_alerts(&http, &server, &token, 50).await;
     assert_eq!(alerts.len(), 50, "each alert once");
+    server.stop();
+}
+
+/// All alerts of a level or above, page after page.
+async fn all_alerts(http: &Client, server: &Server, token: &str) -> Vec<Value> {
+    let (mut alerts, mut cursor) = (Vec::new(), None);
+    loop {
+        let mut query = vec![("level", String::from("informational")), ("limit", String::from("100"))];
+        query.extend(cursor.map(|cursor| ("cursor", cursor)));
+        let answer = http.get(server.url("/alerts")).query(&query).bearer_auth(token).send().await.unwrap();
+        let mut page: Value = answer.json().await.unwrap();
+        alerts.append(page["items"].as_array_mut().unwrap());
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = Some(next.to_owned()),
+            None => return alerts,
+        }
+    }
+}
+
+/// Alerts that stand, by their ids, without what only one of scan and server tells.
+fn standing(alerts: &[Value]) -> BTreeMap<String, String> {
+    let stand = alerts.iter().filter(|a| a["superseded_by"].is_null());
+    let told = ["title", "principal", "level", "event_count", "at_least", "time"];
+    let told = |a: &Value| told.map(|name| a[name].to_string()).join(" ");
+    stand.map(|a| (a["alert_id"].as_str().unwrap().to_owned(), told(a))).collect()
+}
+
+#[tokio::test]
+async fn a_server_finds_what_a_scan_finds_in_whatever_order_and_however_often_records_come() {
+    let (mut chance, first) = (Chance::new(1), "2026-03-02T08:00:00Z".parse().unwrap());
+    let records = attacks::records(&mut chance, first, 250);
+    let text = |records: &[Value]| records.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "all.ndjson", text(&records));
+    let wanted = standing(&scan(&[folder.path().to_str().unwrap()]).0);
+    assert!(wanted.len() > 100, "{}", wanted.len());
+
+    let data = tempfile::tempdir().unwrap();
+    // What models say depends on what came before.
+    write(data.path(), "sentinel.toml", "[detect]\nmodels = false\n");
+    let http = Client::new();
+    let server = Server::start(data.path(), &[]);
+    let token = administrator(&http, &server).await;
+    let mut copies: Vec<Value> = records.iter().chain(records.iter().step_by(3)).cloned().collect();
+    chance.shuffle(&mut copies);
+    for some in copies.chunks(30) {
+        let answer = http.post(server.url("/logs")).bearer_auth(&token).body(text(some)).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::ACCEPTED);
+    }
+    let end = Instant::now() + Duration::from_mins(2);
+    let mut found = BTreeMap::new();
+    while found != wanted && Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        found = standing(&all_alerts(&http, &server, &token).await);
+    }
+    let missed: Vec<_> = wanted.iter().filter(|(id, told)| found.get(*id) != Some(told)).collect();
+    let more: Vec<_> = found.iter().filter(|(id, told)| wanted.get(*id) != Some(told)).collect();
+    assert!(missed.is_empty() && more.is_empty(), "scan: {missed:#?}\nserver: {more:#?}\nrecords: {}", text(&records));
     server.stop();
 }
 
