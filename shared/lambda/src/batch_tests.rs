@@ -119,6 +119,7 @@ impl Intake for Door {
     }
 }
 
+/// The clock stands while anything is at work: a panic's backtrace alone may take longer than these messages have.
 async fn handled(batch: &[(&str, u32, &str)]) -> (Vec<Result<(), String>>, Vec<Vec<String>>) {
     let stub = Arc::new(Stub::default());
     let messages = batch.iter().map(|(id, receives, body)| message_of(id, *receives, body)).collect();
@@ -133,14 +134,14 @@ async fn handled(batch: &[(&str, u32, &str)]) -> (Vec<Result<(), String>>, Vec<V
     (told, stub.calls())
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn new_messages_go_together_and_those_that_came_before_each_alone() {
     let (told, calls) = handled(&[("a", 1, ""), ("b", 2, "fail"), ("c", 1, ""), ("d", 5, "")]).await;
     assert_eq!(told, [Ok(()), Err("failed".into()), Ok(()), Ok(())]);
     assert_eq!(calls, [vec!["a", "c"], vec!["b"], vec!["d"]]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_panic_costs_only_the_message_that_causes_it() {
     let (told, calls) = handled(&[("a", 1, ""), ("b", 1, "panic"), ("c", 1, "")]).await;
     assert!(told[0].is_ok() && told[2].is_ok(), "{told:?}");
@@ -148,20 +149,20 @@ async fn a_panic_costs_only_the_message_that_causes_it() {
     assert_eq!(calls, [vec!["a"], vec!["a", "b", "c"], vec!["b"], vec!["c"]]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_takes_too_long_fails_and_what_came_before_by_itself_does_not_wait_for_it() {
     let (told, _) = handled(&[("a", 2, "slow"), ("b", 2, ""), ("c", 1, "")]).await;
     assert!(told[0].as_ref().unwrap_err().contains("no time left"), "{told:?}");
     assert!(told[1].is_ok() && told[2].is_ok(), "{told:?}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn too_few_answers_are_none() {
     let (told, _) = handled(&[("a", 1, ""), ("b", 1, "silent")]).await;
     assert!(told.iter().all(|t| t.as_ref().is_err_and(|r| r.contains("answered 1 of 2"))), "{told:?}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn messages_are_admitted_one_by_one() {
     let batch = [("a", 1, "claim"), ("b", 1, "replaced"), ("c", 1, "broken"), ("d", 1, "crash"), ("e", 1, "fine")];
     let (told, calls) = handled(&batch).await;
