@@ -1,17 +1,18 @@
 //! From collected events to alerts: repeats go, matches are brought together, alerts come out in order.
 //!
-//! What was collected in memory is brought together there, by all threads at once, and each alert is gone through
-//! twice: once for its place in the order, once to be printed. What was written to disk is sorted there: events by
-//! identity, matches by alert, alerts by place.
+//! What was collected in memory is brought together there ([`super::held`]), by all threads at once, and each alert is
+//! gone through twice: once for its place in the order, once to be printed. What was written to disk is sorted there:
+//! events by identity, matches by alert, alerts by place.
 
 use std::{io, thread};
 
-use sentinel_model::{Alert, Level, alert};
+use sentinel_model::{Alert, Level};
 use sentinel_spill::{Log, Pages, Sorter};
 
 use super::{
     Counts, Found, Say, Wanted,
     fact::{AllFacts, Fact, Reader},
+    held::{Held, Part},
     mark::{self, Mark},
     place,
     print::{Printer, Ready, Source},
@@ -26,19 +27,8 @@ pub(super) fn damaged() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "what was collected came back damaged")
 }
 
-fn mark_in(bytes: &[u8]) -> io::Result<Mark<'_>> {
+pub(super) fn mark_in(bytes: &[u8]) -> io::Result<Mark<'_>> {
     Mark::read(bytes).ok_or_else(damaged)
-}
-
-/// An event in memory: its collector and its number there.
-type At = (u16, u32);
-
-/// A match in memory.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Match {
-    alert: (u64, u64),
-    event: At,
-    rule: u32,
 }
 
 /// What is needed to make alerts.
@@ -58,7 +48,7 @@ impl<'f, 'r> Finish<'f, 'r> {
     }
 
     /// The alert that a match belongs to.
-    fn alert_of(&self, mark: &Mark<'_>, rule: u32) -> io::Result<u128> {
+    pub(super) fn alert_of(&self, mark: &Mark<'_>, rule: u32) -> io::Result<u128> {
         Ok(super::alert_key(mark.who, rule, self.rule(rule)?.window(mark.time)))
     }
 
@@ -75,13 +65,10 @@ impl<'f, 'r> Finish<'f, 'r> {
     ) -> io::Result<()> {
         events.iter_mut().for_each(Sorter::sort);
         let threads = self.wanted.threads.max(1);
-        let each_once = distinct(&events);
-        let held = &Held { finish: self, events: &events };
-        // Each thread sorts matches out by part, then each part is put in order by one.
-        let share = each_once.len().div_ceil(threads).max(1);
-        let sorted_out = at_once(each_once.chunks(share).map(|some| move || held.matches(some, threads)).collect())?;
-        drop(each_once);
-        let mut parts: Vec<Vec<Match>> = vec![Vec::new(); threads];
+        let held = &Held::new(self, &events);
+        let sorted_out = at_once(held.shares(threads).into_iter().map(|share| move || share.sort_out()).collect())?;
+        // Each part, which has all events of some principals, is put in order by one thread.
+        let mut parts: Vec<Vec<_>> = (0..threads).map(|_| Vec::new()).collect();
         for shares in sorted_out {
             for (part, mut share) in parts.iter_mut().zip(shares) {
                 if part.is_empty() { *part = share } else { part.append(&mut share) }
@@ -90,27 +77,24 @@ impl<'f, 'r> Finish<'f, 'r> {
         let found = self.found_places()?;
         let share = found.len().div_ceil(threads).max(1);
         let of_found = at_once(found.chunks(share).map(|some| move || self.found_ready(some)).collect())?;
-        let made = at_once(parts.iter_mut().enumerate().map(|(n, part)| move || held.ready(n, part)).collect())?;
-        let mut ready = Vec::new();
-        for (mut some, counted) in made.into_iter().chain(of_found) {
-            if ready.is_empty() {
-                ready = some;
-            } else {
-                ready.append(&mut some);
-            }
+        let made = parts.into_iter().enumerate().map(|(n, part)| move || Part::new(held, n, part)).collect();
+        let (mut ready, mut parts) = (Vec::new(), Vec::with_capacity(threads));
+        let mut add = |mut some: Vec<Ready>, counted: Counts| {
+            if ready.is_empty() { ready = some } else { ready.append(&mut some) }
             counts.iter_mut().zip(counted).for_each(|(all, n)| *all += n);
+        };
+        for (part, some, counted) in at_once(made)? {
+            parts.push(part);
+            add(some, counted);
         }
+        of_found.into_iter().for_each(|(some, counted)| add(some, counted));
+        drop(events);
         ready.extend(self.others.iter().enumerate().filter(|(_, a)| a.level >= self.wanted.min_level).map(|(n, a)| {
-            let place = place(self.wanted.form, a.level, a.time);
-            Ready { place, id: a.alert_id.clone(), source: Source::Other(n) }
+            Ready { place: place(self.wanted.form, a.level, a.time), source: Source::Other(n) }
         }));
-        ready.sort_unstable_by_key(|one| one.place);
-        let share = ready.len().div_ceil(threads).max(1);
-        let parts = &parts;
-        at_once(ready.chunks_mut(share).map(|some| move || held.name(parts, some)).collect())?;
-        // Of one place the ids decide.
-        ready.sort();
-        Printer::new(held, parts, &ready).print(threads, take)
+        // Those of each part are in order of time, which a stable sort makes use of.
+        ready.sort_by_key(|one| one.place);
+        Printer::new(self, &parts, &ready).print(threads, take)
     }
 
     /// Where the alerts of correlations are.
@@ -150,7 +134,7 @@ impl<'f, 'r> Finish<'f, 'r> {
             counts[level as usize] += 1;
             if level >= self.wanted.min_level {
                 let place = place(self.wanted.form, level, time);
-                found_ready.push(Ready { place, id: found.alert_id.to_owned(), source: Source::Found(*at) });
+                found_ready.push(Ready { place, source: Source::Found(*at) });
             }
         }
         Ok((found_ready, counts))
@@ -241,7 +225,7 @@ impl<'f, 'r> Finish<'f, 'r> {
         let mut pages = Pages::default();
         for at in self.found_places()? {
             let (id, rule) = self.tell_found(&mut told, at, &mut reader, &mut pages)?;
-            self.keep(&told, id, rule, &mut alerts, counts)?;
+            self.keep(&mut told, id, rule, &mut alerts, counts)?;
         }
         for alert in self.others.iter().filter(|a| a.level >= self.wanted.min_level) {
             let mut written = Ok(());
@@ -276,13 +260,14 @@ impl<'f, 'r> Finish<'f, 'r> {
             counts[level as usize] += 1;
             return Ok(());
         }
-        self.keep(told, &told.alert_id(rule), rule, alerts, counts)
+        let id = told.alert_id(rule);
+        self.keep(told, &id, rule, alerts, counts)
     }
 
     /// Counts the alert that ended and keeps it if it is wanted.
     fn keep(
         &self,
-        told: &Told,
+        told: &mut Told,
         id: &str,
         rule: &RuleTexts<'_>,
         alerts: &mut Sorter,
@@ -294,125 +279,13 @@ impl<'f, 'r> Finish<'f, 'r> {
             return Ok(());
         }
         let mut written = Ok(());
-        alerts.push(place(self.wanted.form, level, told.time()), 0, |into| {
+        let place = place(self.wanted.form, level, told.time());
+        alerts.push(place, 0, |into| {
             into.extend_from_slice(id.as_bytes());
             into.push(0);
             written = told.write(self.wanted.form, id, rule, into);
         })?;
         written
-    }
-}
-
-/// The events of sorted collectors, each once: of several copies the one whose bytes come first.
-fn distinct(collectors: &[Sorter]) -> Vec<At> {
-    let mut next: Vec<usize> = vec![0; collectors.len()];
-    let mut found = Vec::with_capacity(collectors.iter().map(Sorter::in_memory).sum());
-    let mut before = None;
-    loop {
-        let heads = collectors.iter().zip(&next).enumerate();
-        let least = heads
-            .filter(|(_, (c, at))| **at < c.in_memory())
-            .min_by(|(_, (a, i)), (_, (b, j))| a.get(**i).cmp(&b.get(**j)))
-            .map(|(n, (c, at))| (n, *at, c.get(*at).0));
-        let Some((n, at, key)) = least else { return found };
-        if before.replace(key) != Some(key) {
-            // Threads and records of one run are far fewer than these numbers.
-            found.push((u16::try_from(n).unwrap_or(u16::MAX), u32::try_from(at).unwrap_or(u32::MAX)));
-        }
-        next[n] += 1;
-    }
-}
-
-/// Everything in memory.
-pub(super) struct Held<'h, 'f, 'r> {
-    pub(super) finish: &'h Finish<'f, 'r>,
-    events: &'h [Sorter],
-}
-
-impl<'f, 'r> Held<'_, 'f, 'r> {
-    fn bytes(&self, at: At) -> &[u8] {
-        self.events[usize::from(at.0)].get(at.1 as usize).1
-    }
-
-    /// The matches of some events, by part.
-    fn matches(&self, events: &[At], parts: usize) -> io::Result<Vec<Vec<Match>>> {
-        let mut found = vec![Vec::new(); parts];
-        for &event in events {
-            let mark = mark_in(self.bytes(event))?;
-            for rule in mark.rules() {
-                let alert = self.finish.alert_of(&mark, rule)?;
-                #[allow(clippy::cast_possible_truncation, reason = "two halves, and a part below the number of parts")]
-                let (alert, part) = (((alert >> 64) as u64, alert as u64), ((alert >> 64) % parts as u128) as usize);
-                found[part].push(Match { alert, event, rule });
-            }
-        }
-        Ok(found)
-    }
-
-    /// Puts the matches of a part in order; the wanted alerts in them, and how many there are of each level.
-    fn ready(&self, part: usize, matches: &mut [Match]) -> io::Result<(Vec<Ready>, Counts)> {
-        matches
-            .sort_unstable_by(|a, b| a.alert.cmp(&b.alert).then_with(|| self.bytes(a.event).cmp(self.bytes(b.event))));
-        let (wanted, list) = (&self.finish.wanted, self.finish.list);
-        let (mut found, mut counts, mut told) = (Vec::new(), Counts::default(), Told::new());
-        let mut reader = self.finish.facts.reader();
-        let mut from = 0;
-        for of_one in matches.chunk_by(|a, b| a.alert == b.alert) {
-            let to = from + of_one.len();
-            let rule = self.rule_of(of_one)?;
-            told.begin();
-            for one in of_one {
-                let mark = mark_in(self.bytes(one.event))?;
-                if list.is_empty() {
-                    told.weigh_class(mark.class).ok_or_else(damaged)?;
-                } else {
-                    told.weigh(&reader.get(mark.at)?, rule, list);
-                }
-            }
-            let level = told.end(rule);
-            counts[level as usize] += 1;
-            if level >= wanted.min_level {
-                let place = place(wanted.form, level, mark_in(self.bytes(of_one[0].event))?.time);
-                found.push(Ready { place, id: String::new(), source: Source::Matches { part, from, to } });
-            }
-            from = to;
-        }
-        Ok((found, counts))
-    }
-
-    /// Gives alerts their ids. They come in order of time, as events mostly lie where they are kept: so few pages are
-    /// read of what is on disk.
-    fn name(&self, parts: &[Vec<Match>], ready: &mut [Ready]) -> io::Result<()> {
-        let mut reader = self.finish.facts.reader();
-        for one in ready {
-            let Source::Matches { part, from, .. } = one.source else { continue };
-            let first = &parts[part][from];
-            let rule = self.finish.rule(first.rule)?;
-            let fact = reader.get(mark_in(self.bytes(first.event))?.at)?;
-            one.id = alert::alert_id(&rule.rule.rule.id, fact.principal, fact.account, rule.window(fact.time));
-        }
-        Ok(())
-    }
-
-    fn rule_of(&self, matches: &[Match]) -> io::Result<&'f RuleTexts<'r>> {
-        self.finish.rule(matches.first().ok_or_else(damaged)?.rule)
-    }
-
-    /// Goes through the matches of one alert.
-    pub(super) fn tell(
-        &self,
-        told: &mut Told,
-        matches: &[Match],
-        reader: &mut Reader<'_>,
-    ) -> io::Result<&'f RuleTexts<'r>> {
-        let rule = self.rule_of(matches)?;
-        told.begin();
-        for one in matches {
-            let fact = reader.get(mark_in(self.bytes(one.event))?.at)?;
-            told.add(&fact, rule, self.finish.say, self.finish.list);
-        }
-        told.end(rule);
-        Ok(rule)
     }
 }
 

@@ -20,6 +20,7 @@ use crate::{indicator_list::IndicatorList, score};
 mod fact;
 mod finish;
 mod found;
+mod held;
 mod mark;
 mod print;
 mod told;
@@ -33,8 +34,9 @@ use finish::Finish;
 use sentinel_spill::{Log, Sorter};
 use told::RuleTexts;
 
-/// Bytes that a match takes beside its event while alerts are brought together.
-const MATCH_BYTES: usize = 32;
+/// Bytes that an event, and each match of it, takes while alerts are brought together.
+const EVENT_BYTES: usize = 24;
+const MATCH_BYTES: usize = 24;
 /// Bytes of alerts of correlations held in memory.
 pub(crate) const FOUND: usize = 2 << 20;
 
@@ -72,7 +74,7 @@ impl Collector {
     pub fn add(&mut self, at: u64, fact: &Fact<'_>, rules: &[u32]) -> io::Result<()> {
         let id = hash::hash_64(fact.id.as_bytes());
         let key = u128::from(id) << 64 | u128::from(fact.content);
-        self.events.push(key, rules.len() * MATCH_BYTES, |into| mark::write(at, fact, rules, into))
+        self.events.push(key, EVENT_BYTES + rules.len() * MATCH_BYTES, |into| mark::write(at, fact, rules, into))
     }
 
     /// Adds a match of an informational rule whose alerts are not wanted: they have no other level, so they are only

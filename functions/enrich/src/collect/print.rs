@@ -11,32 +11,36 @@ use std::{
     thread,
 };
 
+use sentinel_model::alert;
 use sentinel_spill::Pages;
 
 use super::{
-    Form,
-    finish::{Held, Match},
-    told::{self, Told},
+    Form, Found,
+    fact::Reader,
+    finish::Finish,
+    held::Part,
+    told::{self, RuleTexts, Told},
 };
 
-/// Alerts printed at a time by one thread.
+/// Alerts printed at a time by one thread, or more where they stand at one place.
 const BLOCK: usize = 256;
 /// Blocks that may be ready before the one that is next, for each thread.
 const AHEAD: usize = 4;
+/// Alerts told last whose events are remembered: several rules match the same events.
+const KEPT: usize = 4;
 
-/// An alert in memory: its place, its id, and where it is.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+/// An alert in memory: its place, and where it is. Of equal places the ids decide.
+#[derive(Debug, Clone)]
 pub(super) struct Ready {
     pub(super) place: u128,
-    pub(super) id: String,
     pub(super) source: Source,
 }
 
 /// Where an alert is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Source {
-    /// Among these matches of a part.
-    Matches { part: usize, from: usize, to: usize },
+    /// Of a rule, its events among these of a part.
+    Matches { part: usize, rule: u32, from: usize, to: usize },
     /// Among those of correlations, at this place.
     Found(u64),
     /// Among the others, at this position.
@@ -44,10 +48,21 @@ pub(super) enum Source {
 }
 
 /// Prints alerts that are ready, block by block.
-pub(super) struct Printer<'p, 'h, 'f, 'r> {
-    held: &'p Held<'h, 'f, 'r>,
-    parts: &'p [Vec<Match>],
+pub(super) struct Printer<'p, 'f, 'r> {
+    finish: &'p Finish<'f, 'r>,
+    parts: &'p [Part],
     blocks: Vec<&'p [Ready]>,
+}
+
+/// What one thread tells alerts with.
+struct Teller<'p, 'f, 'r> {
+    printer: &'p Printer<'p, 'f, 'r>,
+    reader: Reader<'f>,
+    pages: Pages,
+    /// Events, and what was gathered of them.
+    kept: [(Vec<u64>, Told); KEPT],
+    next: usize,
+    found: Told,
 }
 
 /// A block's text, and where its alerts end in it.
@@ -80,15 +95,22 @@ impl Drop for Alarm<'_> {
     }
 }
 
-impl<'p, 'h, 'f, 'r> Printer<'p, 'h, 'f, 'r> {
-    pub(super) fn new(held: &'p Held<'h, 'f, 'r>, parts: &'p [Vec<Match>], ready: &'p [Ready]) -> Self {
-        Self { held, parts, blocks: ready.chunks(BLOCK).collect() }
+impl<'p, 'f, 'r> Printer<'p, 'f, 'r> {
+    /// A printer of what is ready, in order of place.
+    pub(super) fn new(finish: &'p Finish<'f, 'r>, parts: &'p [Part], mut ready: &'p [Ready]) -> Self {
+        let mut blocks = Vec::with_capacity(ready.len() / BLOCK + 1);
+        while let Some(last) = ready.get(BLOCK.min(ready.len()).wrapping_sub(1)) {
+            let (block, rest) = ready.split_at(ready.partition_point(|one| one.place <= last.place));
+            blocks.push(block);
+            ready = rest;
+        }
+        Self { finish, parts, blocks }
     }
 
     pub(super) fn print(&self, threads: usize, take: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-        let mut told = Told::new();
         if threads == 1 || self.blocks.len() < 2 {
-            return (0..self.blocks.len()).try_for_each(|n| give(&self.block(n, &mut told)?, take));
+            let mut teller = Teller::new(self);
+            return self.blocks.iter().try_for_each(|block| give(&teller.block(block)?, take));
         }
         let (waiting, changed) = (Mutex::new(Waiting::default()), Condvar::new());
         let started = AtomicUsize::new(0);
@@ -121,7 +143,7 @@ impl<'p, 'h, 'f, 'r> Printer<'p, 'h, 'f, 'r> {
 
     /// One thread: makes blocks until none is left, not too far ahead of the one that is next.
     fn work(&self, ahead: usize, started: &AtomicUsize, waiting: &Mutex<Waiting>, changed: &Condvar) {
-        let mut told = Told::new();
+        let mut teller = Teller::new(self);
         loop {
             let n = started.fetch_add(1, Ordering::Relaxed);
             if n >= self.blocks.len() {
@@ -136,34 +158,100 @@ impl<'p, 'h, 'f, 'r> Printer<'p, 'h, 'f, 'r> {
             }
             drop(all);
             let alarm = Alarm { n, waiting, changed };
-            let block = self.block(n, &mut told);
+            let block = teller.block(self.blocks[n]);
             waiting.lock().unwrap_or_else(PoisonError::into_inner).blocks.insert(n, block);
             drop(alarm);
             changed.notify_all();
         }
     }
+}
 
-    fn block(&self, n: usize, told: &mut Told) -> io::Result<Block> {
-        let finish = self.held.finish;
-        let form = finish.wanted.form;
-        let mut text = Vec::with_capacity(if form == Form::Line { BLOCK * 1536 } else { BLOCK * 384 });
-        let mut ends = Vec::with_capacity(BLOCK);
-        let (mut reader, mut pages) = (finish.facts.reader(), Pages::default());
-        for ready in self.blocks[n] {
-            match ready.source {
-                Source::Matches { part, from, to } => {
-                    let rule = self.held.tell(told, &self.parts[part][from..to], &mut reader)?;
-                    told.write(form, &ready.id, rule, &mut text)?;
-                }
-                Source::Found(at) => {
-                    let (id, rule) = finish.tell_found(told, at, &mut reader, &mut pages)?;
-                    told.write(form, id, rule, &mut text)?;
-                }
-                Source::Other(at) => told::write_alert(form, &finish.others[at], &mut text)?,
+impl<'p, 'f, 'r> Teller<'p, 'f, 'r> {
+    fn new(printer: &'p Printer<'p, 'f, 'r>) -> Self {
+        Self {
+            printer,
+            reader: printer.finish.facts.reader(),
+            pages: Pages::default(),
+            kept: std::array::from_fn(|_| (Vec::new(), Told::new())),
+            next: 0,
+            found: Told::new(),
+        }
+    }
+
+    fn block(&mut self, block: &[Ready]) -> io::Result<Block> {
+        let form = self.printer.finish.wanted.form;
+        let mut text = Vec::with_capacity(block.len() * if form == Form::Line { 1536 } else { 384 });
+        let mut ends = Vec::with_capacity(block.len());
+        for of_one_place in block.chunk_by(|a, b| a.place == b.place) {
+            if let [ready] = of_one_place {
+                self.one(&ready.source, &mut text)?;
+                ends.push(text.len());
+                continue;
             }
-            ends.push(text.len());
+            let mut named = Vec::with_capacity(of_one_place.len());
+            for ready in of_one_place {
+                named.push((self.id(&ready.source)?, ready.source));
+            }
+            named.sort_unstable();
+            for (_, source) in &named {
+                self.one(source, &mut text)?;
+                ends.push(text.len());
+            }
         }
         Ok((text, ends))
+    }
+
+    fn id(&mut self, source: &Source) -> io::Result<String> {
+        let finish = self.printer.finish;
+        match *source {
+            Source::Matches { part, rule, from, .. } => {
+                let fact = self.reader.get(self.printer.parts[part].events[from])?;
+                let rule = finish.rule(rule)?;
+                Ok(alert::alert_id(&rule.rule.rule.id, fact.principal, fact.account, rule.window(fact.time)))
+            }
+            Source::Found(at) => Ok(Found::at(finish.found, at, &mut self.pages)?.0.alert_id.to_owned()),
+            Source::Other(at) => Ok(finish.others[at].alert_id.clone()),
+        }
+    }
+
+    /// Appends one alert.
+    fn one(&mut self, source: &Source, text: &mut Vec<u8>) -> io::Result<()> {
+        let finish = self.printer.finish;
+        let form = finish.wanted.form;
+        match *source {
+            Source::Matches { part, rule, from, to } => {
+                let rule = finish.rule(rule)?;
+                let told = self.gathered(&self.printer.parts[part].events[from..to], rule)?;
+                let id = told.alert_id(rule);
+                told.write(form, &id, rule, text)
+            }
+            Source::Found(at) => {
+                let (id, rule) = finish.tell_found(&mut self.found, at, &mut self.reader, &mut self.pages)?;
+                self.found.write(form, id, rule, text)
+            }
+            Source::Other(at) => told::write_alert(form, &finish.others[at], text),
+        }
+    }
+
+    /// The events of an alert of a rule, gathered.
+    fn gathered(&mut self, events: &[u64], rule: &RuleTexts<'_>) -> io::Result<&mut Told> {
+        let finish = self.printer.finish;
+        // What a list of indicators says of an event depends on the rule's window, too.
+        let known = self.kept.iter().position(|(of, _)| of == events).filter(|_| finish.list.is_empty());
+        let at = known.unwrap_or(self.next);
+        let (of, told) = &mut self.kept[at];
+        if known.is_none() {
+            self.next = (at + 1) % KEPT;
+            // Until all of them are gathered, it is of none.
+            of.clear();
+            told.begin();
+            for at in events {
+                told.add(&self.reader.get(*at)?, rule, finish.say, finish.list);
+            }
+            of.extend_from_slice(events);
+        }
+        told.end(rule);
+        Ok(told)
     }
 }
 

@@ -70,9 +70,8 @@ pub(super) struct RuleTexts<'r> {
 /// What all alerts of a rule say, as JSON.
 #[derive(Debug)]
 struct RuleJson {
-    rule: Vec<u8>,
-    title: Vec<u8>,
-    category: Vec<u8>,
+    /// Rule, title and category, with the names of these members.
+    names: Vec<u8>,
     attack: Vec<u8>,
     techniques: Option<Vec<u8>>,
     why: Vec<u8>,
@@ -80,10 +79,15 @@ struct RuleJson {
 
 impl RuleJson {
     fn new(rule: &MatchedRule<'_>) -> io::Result<Self> {
+        let mut names = Vec::new();
+        names.extend_from_slice(b",\"rule\":");
+        json(&mut names, rule.rule)?;
+        names.extend_from_slice(b",\"title\":");
+        json(&mut names, &rule.rule.title)?;
+        names.extend_from_slice(b",\"category\":");
+        json(&mut names, &merge::category(rule.rule, rule.attack))?;
         Ok(Self {
-            rule: serde_json::to_vec(rule.rule)?,
-            title: serde_json::to_vec(&rule.rule.title)?,
-            category: serde_json::to_vec(&merge::category(rule.rule, rule.attack))?,
+            names,
             attack: serde_json::to_vec(rule.attack)?,
             techniques: merge::say_techniques(rule.attack).map(|said| serde_json::to_vec(&said)).transpose()?,
             why: serde_json::to_vec(rule.why)?,
@@ -157,6 +161,9 @@ pub(super) struct Told {
     /// Sentences on what was done.
     calls: Few,
     said: String,
+    /// What is printed of the first event and of what was gathered, as JSON, once it was printed.
+    printed: Vec<u8>,
+    time: Vec<u8>,
     /// Whether events had to be left out.
     at_least: bool,
     basis: ScoreBasis,
@@ -189,6 +196,8 @@ impl Told {
             used: Few::default(),
             calls: Few::default(),
             said: String::new(),
+            printed: Vec::new(),
+            time: Vec::new(),
             at_least: false,
             basis: ScoreBasis::default(),
             level: Level::Informational,
@@ -206,6 +215,8 @@ impl Told {
         all.into_iter().for_each(Few::clear);
         self.basis.gravest = None;
         self.basis.findings.clear();
+        self.printed.clear();
+        self.time.clear();
     }
 
     /// Adds the next event.
@@ -360,7 +371,7 @@ impl Told {
     }
 
     /// Appends the alert in the form that is wanted.
-    pub(super) fn write(&self, form: Form, id: &str, rule: &RuleTexts<'_>, out: &mut Vec<u8>) -> io::Result<()> {
+    pub(super) fn write(&mut self, form: Form, id: &str, rule: &RuleTexts<'_>, out: &mut Vec<u8>) -> io::Result<()> {
         match form {
             Form::Line => self.line(id, rule, out)?,
             Form::Row => serde_json::to_writer(out, &self.row(rule))?,
@@ -369,25 +380,34 @@ impl Told {
         Ok(())
     }
 
-    fn line(&self, id: &str, rule: &RuleTexts<'_>, out: &mut Vec<u8>) -> io::Result<()> {
-        let (event_count, at_least) = self.count();
+    fn line(&mut self, id: &str, rule: &RuleTexts<'_>, out: &mut Vec<u8>) -> io::Result<()> {
+        if self.printed.is_empty() {
+            self.print()?;
+        }
         let of_rule = rule.json()?;
         out.extend_from_slice(b"{\"alert_id\":");
         text(out, id)?;
         out.extend_from_slice(b",\"time\":");
-        json(out, &self.first.time)?;
-        for (name, made) in [
-            (&b",\"rule\":"[..], &of_rule.rule),
-            (b",\"title\":", &of_rule.title),
-            (b",\"category\":", &of_rule.category),
-        ] {
-            out.extend_from_slice(name);
-            out.extend_from_slice(made);
-        }
+        out.extend_from_slice(&self.time);
+        out.extend_from_slice(&of_rule.names);
         out.extend_from_slice(b",\"level\":");
         text(out, self.level.as_str())?;
         out.extend_from_slice(b",\"score\":");
         json(out, &self.score)?;
+        out.extend_from_slice(&self.printed);
+        out.extend_from_slice(b",\"attack\":");
+        out.extend_from_slice(&of_rule.attack);
+        out.extend_from_slice(b",\"reasons\":[");
+        self.reasons(rule.rule.why, of_rule, self.count(), out)?;
+        out.extend_from_slice(b"],\"superseded_by\":null}");
+        Ok(())
+    }
+
+    /// Prints what does not depend on the rule.
+    fn print(&mut self) -> io::Result<()> {
+        let (event_count, at_least) = self.count();
+        json(&mut self.time, &self.first.time)?;
+        let out = &mut self.printed;
         out.extend_from_slice(b",\"principal\":");
         text(out, &self.first.principal)?;
         out.extend_from_slice(b",\"account\":");
@@ -408,11 +428,7 @@ impl Told {
         texts(out, self.keys.texts.iter())?;
         out.extend_from_slice(b",\"agents\":");
         texts(out, self.agents.texts.iter())?;
-        out.extend_from_slice(b"},\"attack\":");
-        out.extend_from_slice(&of_rule.attack);
-        out.extend_from_slice(b",\"reasons\":[");
-        self.reasons(rule.rule.why, of_rule, (event_count, at_least), out)?;
-        out.extend_from_slice(b"],\"superseded_by\":null}");
+        out.push(b'}');
         Ok(())
     }
 

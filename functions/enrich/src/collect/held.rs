@@ -1,0 +1,171 @@
+//! Events that were collected in memory, brought together there.
+//!
+//! In: sorted collectors. Out: of each thread a [`Part`], which has all events of some principals: the events of its
+//! alerts, in order, and the alerts that are wanted. No match is compared with another: events are put in order once,
+//! and go to their alerts in that order.
+
+use std::{collections::HashMap, io};
+
+use sentinel_model::{Level, Timestamp};
+use sentinel_spill::Sorter;
+
+use super::{
+    Counts,
+    finish::{Finish, damaged, mark_in},
+    place,
+    print::{Ready, Source},
+    told::Told,
+};
+
+/// An event in memory: its collector and its number there.
+type At = (u16, u32);
+
+/// An event on its way to its alerts: the beginning of its place in the order, and the event.
+pub(super) type Placed = ((u64, u32), At);
+
+/// Everything in memory.
+pub(super) struct Held<'h, 'f, 'r> {
+    finish: &'h Finish<'f, 'r>,
+    events: &'h [Sorter],
+    each_once: Vec<At>,
+}
+
+/// Some of the events, for one thread.
+pub(super) struct Share<'h, 'f, 'r> {
+    held: &'h Held<'h, 'f, 'r>,
+    events: &'h [At],
+    parts: usize,
+}
+
+/// The events of some principals' alerts.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// Where events are kept: those of one alert after those of another.
+    pub(super) events: Vec<u64>,
+}
+
+/// An alert in the making.
+struct Open {
+    rule: u32,
+    /// Of its first event.
+    time: Timestamp,
+    class: u8,
+    events: usize,
+}
+
+impl<'h, 'f, 'r> Held<'h, 'f, 'r> {
+    /// What sorted collectors hold.
+    pub(super) fn new(finish: &'h Finish<'f, 'r>, events: &'h [Sorter]) -> Self {
+        Self { finish, events, each_once: distinct(events) }
+    }
+
+    fn bytes(&self, at: At) -> &'h [u8] {
+        self.events[usize::from(at.0)].get(at.1 as usize).1
+    }
+
+    /// The events, shared among threads.
+    pub(super) fn shares(&'h self, threads: usize) -> Vec<Share<'h, 'f, 'r>> {
+        let share = self.each_once.len().div_ceil(threads).max(1);
+        self.each_once.chunks(share).map(|events| Share { held: self, events, parts: threads }).collect()
+    }
+}
+
+impl Share<'_, '_, '_> {
+    /// The events by part: a principal's are in one.
+    pub(super) fn sort_out(&self) -> io::Result<Vec<Vec<Placed>>> {
+        let mut found = vec![Vec::new(); self.parts];
+        for &event in self.events {
+            let mark = mark_in(self.held.bytes(event))?;
+            let (second, nanosecond) = mark.bytes.split_first_chunk::<8>().ok_or_else(damaged)?;
+            let nanosecond = nanosecond.first_chunk::<4>().ok_or_else(damaged)?;
+            #[allow(clippy::cast_possible_truncation, reason = "below the number of parts")]
+            let part = ((mark.who >> 64) % self.parts as u128) as usize;
+            found[part].push(((u64::from_be_bytes(*second), u32::from_be_bytes(*nanosecond)), event));
+        }
+        Ok(found)
+    }
+}
+
+impl Part {
+    /// Brings the events of one part together; the alerts that are wanted, those of one level in order of time, and how
+    /// many there are of each level.
+    pub(super) fn new(
+        held: &Held<'_, '_, '_>,
+        number: usize,
+        mut placed: Vec<Placed>,
+    ) -> io::Result<(Self, Vec<Ready>, Counts)> {
+        placed.sort_unstable_by(|(a, x), (b, y)| a.cmp(b).then_with(|| held.bytes(*x).cmp(held.bytes(*y))));
+        let finish = held.finish;
+        let (mut known, mut alerts, mut matches) = (HashMap::new(), Vec::<Open>::new(), Vec::new());
+        for (_, event) in placed {
+            let mark = mark_in(held.bytes(event))?;
+            for rule in mark.rules() {
+                let at = *known.entry(finish.alert_of(&mark, rule)?).or_insert_with(|| {
+                    alerts.push(Open { rule, time: mark.time, class: mark.class, events: 0 });
+                    alerts.len() - 1
+                });
+                let alert = &mut alerts[at];
+                alert.events += 1;
+                alert.class = alert.class.max(mark.class);
+                // Events in memory are far fewer.
+                matches.push((u32::try_from(at).map_err(io::Error::other)?, mark.at));
+            }
+        }
+        drop(known);
+        let begins = alerts.iter().scan(0, |end, alert| {
+            *end += alert.events;
+            Some(*end - alert.events)
+        });
+        let mut next: Vec<usize> = begins.collect();
+        let mut part = Self { events: vec![0; matches.len()] };
+        for (alert, at) in matches {
+            let next = &mut next[alert as usize];
+            part.events[*next] = at;
+            *next += 1;
+        }
+        let (mut found, mut counts, mut told) = (Vec::new(), Counts::default(), Told::new());
+        for (alert, to) in alerts.into_iter().zip(next) {
+            let source = Source::Matches { part: number, rule: alert.rule, from: to - alert.events, to };
+            let level = part.level(finish, &mut told, &alert, to)?;
+            counts[level as usize] += 1;
+            if level >= finish.wanted.min_level {
+                found.push(Ready { place: place(finish.wanted.form, level, alert.time), source });
+            }
+        }
+        Ok((part, found, counts))
+    }
+
+    fn level(&self, finish: &Finish<'_, '_>, told: &mut Told, alert: &Open, to: usize) -> io::Result<Level> {
+        let rule = finish.rule(alert.rule)?;
+        told.begin();
+        if finish.list.is_empty() {
+            told.weigh_class(alert.class).ok_or_else(damaged)?;
+        } else {
+            let mut reader = finish.facts.reader();
+            for at in &self.events[to - alert.events..to] {
+                told.weigh(&reader.get(*at)?, rule, finish.list);
+            }
+        }
+        Ok(told.end(rule))
+    }
+}
+
+/// The events of sorted collectors, each once: of several copies the one whose bytes come first.
+fn distinct(collectors: &[Sorter]) -> Vec<At> {
+    let mut next: Vec<usize> = vec![0; collectors.len()];
+    let mut found = Vec::with_capacity(collectors.iter().map(Sorter::in_memory).sum());
+    let mut before = None;
+    loop {
+        let heads = collectors.iter().zip(&next).enumerate();
+        let least = heads
+            .filter(|(_, (c, at))| **at < c.in_memory())
+            .min_by(|(_, (a, i)), (_, (b, j))| a.get(**i).cmp(&b.get(**j)))
+            .map(|(n, (c, at))| (n, *at, c.get(*at).0));
+        let Some((n, at, key)) = least else { return found };
+        if before.replace(key) != Some(key) {
+            // Threads and records of one run are far fewer than these numbers.
+            found.push((u16::try_from(n).unwrap_or(u16::MAX), u32::try_from(at).unwrap_or(u32::MAX)));
+        }
+        next[n] += 1;
+    }
+}
