@@ -272,7 +272,7 @@ impl<'w> Worker<'w> {
         let Record { value, head, .. } = *record;
         self.found.reading.records += 1;
         let id = identity::event_id(&head, value, record.text);
-        let content = identity::likeness(value);
+        let content = value.likeness();
         self.found.seen.note(&id, content)?;
         if normalise::check_account(&head, record.envelope).is_err() {
             self.found.reading.account_mismatches += 1;

@@ -2,13 +2,13 @@
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use sentinel_detect::{RuleSet, check};
-use sonic_rs::Value;
+use sentinel_json::Document;
 
 fn matching(c: &mut Criterion) {
     let rules = RuleSet::default_pack();
     let texts = check::pack_events();
     // Texts that do not parse would make parsing look fast.
-    let records: Vec<Value> = texts.iter().filter_map(|t| sonic_rs::from_str(t).ok()).collect();
+    let records: Vec<Document> = texts.iter().filter_map(|t| Document::parse(t).ok()).collect();
     assert_eq!(records.len(), texts.len());
     let mut group = c.benchmark_group("pack");
     group.throughput(Throughput::Elements(texts.len() as u64));
@@ -16,7 +16,7 @@ fn matching(c: &mut Criterion) {
         let mut hits = Vec::new();
         b.iter(|| {
             records.iter().fold(0, |n, record| {
-                rules.matches(record, &mut hits);
+                rules.matches(record.root(), &mut hits);
                 n + hits.len()
             })
         });
@@ -24,14 +24,14 @@ fn matching(c: &mut Criterion) {
     group.bench_function("parse and match", |b| {
         let mut hits = Vec::new();
         b.iter(|| {
-            texts.iter().filter_map(|t| sonic_rs::from_str::<Value>(t).ok()).fold(0, |n, record| {
-                rules.matches(&record, &mut hits);
+            texts.iter().filter_map(|t| Document::parse(t).ok()).fold(0, |n, record| {
+                rules.matches(record.root(), &mut hits);
                 n + hits.len()
             })
         });
     });
     group.bench_function("parse", |b| {
-        b.iter(|| texts.iter().filter_map(|t| sonic_rs::from_str::<Value>(t).ok()).count());
+        b.iter(|| texts.iter().filter_map(|t| Document::parse(t).ok()).count());
     });
     group.bench_function("load", |b| b.iter_batched(|| (), |()| RuleSet::default_pack(), BatchSize::SmallInput));
     group.finish();

@@ -8,6 +8,7 @@ use std::io::{self, BufRead, BufWriter, Write};
 
 use anyhow::{Context, bail};
 use sentinel_detect::{LoadOptions, RuleSet, check};
+use sentinel_json::Document;
 
 fn main() -> anyhow::Result<()> {
     let mut args = std::env::args_os().skip(1);
@@ -31,7 +32,7 @@ fn main() -> anyhow::Result<()> {
             writeln!(out, "{}", serde_json::to_string(&names)?)?;
             let mut hits = Vec::new();
             for line in io::stdin().lock().lines() {
-                set.matches(&sonic_rs::from_str(&line?)?, &mut hits);
+                set.matches(Document::parse(&line?)?.root(), &mut hits);
                 let numbers: Vec<_> = hits.iter().map(|index| index.number()).collect();
                 writeln!(out, "{}", serde_json::to_string(&numbers)?)?;
             }

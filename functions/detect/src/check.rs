@@ -7,6 +7,7 @@
 
 use std::{collections::BTreeMap, fs, io::Read, path::Path, path::PathBuf};
 
+use sentinel_json::Document;
 use sentinel_model::{Attack, Level};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -245,9 +246,9 @@ impl TestReport {
 }
 
 fn hits_any(set: &RuleSet, rules: &[RuleIndex], event: &str) -> Result<bool, String> {
-    let record = sonic_rs::from_str(event).map_err(|e| e.to_string())?;
+    let record = Document::parse(event).map_err(|e| e.to_string())?;
     let mut hits = Vec::new();
-    set.matches(&record, &mut hits);
+    set.matches(record.root(), &mut hits);
     Ok(hits.iter().any(|hit| rules.contains(hit)))
 }
 

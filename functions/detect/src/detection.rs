@@ -272,6 +272,7 @@ mod tests {
     use super::*;
     use crate::{testing, testing::event};
     use proptest::prelude::*;
+    use sentinel_json::Document;
 
     fn set() -> RuleSet {
         testing::rules(
@@ -281,7 +282,7 @@ mod tests {
 
     fn hits(set: &RuleSet, event: &Event) -> Vec<RuleIndex> {
         let mut hits = Vec::new();
-        set.matches(&sonic_rs::from_str(event.raw.text()).unwrap(), &mut hits);
+        set.matches(Document::parse(event.raw.text()).unwrap().root(), &mut hits);
         hits
     }
 

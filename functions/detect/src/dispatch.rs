@@ -12,7 +12,7 @@
 //! however many rules share them, a record's text for keywords is gathered once, and loading bounds rules, conditions,
 //! files and regular expressions.
 
-use sonic_rs::{JsonValueTrait, Value};
+use sentinel_json::Value;
 
 use crate::fields::{EVENT_NAME, EVENT_SOURCE, Lookup};
 
@@ -144,7 +144,7 @@ impl<'a> Header<'a> {
 /// Something that only a matcher can judge.
 struct NoPlainText;
 
-fn text(value: Option<&Value>) -> Result<Option<&str>, NoPlainText> {
+fn text(value: Option<Value<'_>>) -> Result<Option<&str>, NoPlainText> {
     let Some(value) = value.filter(|value| !value.is_null()) else { return Ok(None) };
     value.as_str().filter(|text| text.is_ascii()).map(Some).ok_or(NoPlainText)
 }
@@ -162,6 +162,8 @@ fn with_lower_case<R>(text: &str, run: impl FnOnce(&str) -> R) -> R {
 
 #[cfg(test)]
 mod tests {
+    use sentinel_json::Document;
+
     use super::{
         Placement::{Always, EventName, EventSource},
         *,
@@ -177,9 +179,9 @@ mod tests {
 
     fn tried(dispatch: &Dispatch, record: &str) -> Vec<u32> {
         let mut found = Vec::new();
-        let record = sonic_rs::from_str(record).unwrap();
+        let record = Document::parse(record).unwrap();
         let fields = Fields::default();
-        dispatch.candidates(&fields.of(&record, &fields.scratch()), |_| false, |r, _| found.push(r));
+        dispatch.candidates(&fields.of(record.root(), &fields.scratch()), |_| false, |r, _| found.push(r));
         found
     }
 

@@ -12,12 +12,12 @@ use std::{
 
 use memchr::memmem::Finder;
 use rsigma_eval::{CompiledMatcher, EventValue, matcher::GroupMode};
-use sonic_rs::{JsonValueTrait, Value};
+use sentinel_json::Value;
 
 use crate::{
     fast_hash::FastMap,
     program::quick::{Quick, Text, describe},
-    view::{BETWEEN_TEXTS, FieldPath, Found, Objects, RecordView, event_value, json_text, lower_texts},
+    view::{BETWEEN_TEXTS, FieldPath, Found, Objects, RecordView, event_value, lower_texts},
 };
 
 mod heard;
@@ -179,7 +179,7 @@ impl Fields {
     }
 
     /// A record to look fields up in, one at a time with the same memory.
-    pub(crate) fn of<'a>(&'a self, record: &'a Value, scratch: &'a Scratch) -> Lookup<'a> {
+    pub(crate) fn of<'a>(&'a self, record: Value<'a>, scratch: &'a Scratch) -> Lookup<'a> {
         scratch.clear();
         Lookup {
             record,
@@ -238,7 +238,7 @@ fn contained(matcher: &CompiledMatcher, needles: &mut Vec<String>) -> bool {
 
 /// A record, with the fields that were looked up in it so far and the verdicts on them.
 pub(crate) struct Lookup<'a> {
-    pub(crate) record: &'a Value,
+    pub(crate) record: Value<'a>,
     fields: &'a Fields,
     opened: Opened<'a>,
     /// For each field its place in `known` plus one; 0 for one that was not looked up.
@@ -259,7 +259,7 @@ type Texts<'a> = [OnceCell<(usize, Text<'a>)>; TEXTS];
 /// What was found in a field.
 #[derive(Clone, Copy)]
 struct Known<'a> {
-    value: Option<&'a Value>,
+    value: Option<Value<'a>>,
     kind: Kind<'a>,
 }
 
@@ -275,7 +275,7 @@ enum Kind<'a> {
 }
 
 impl<'a> Kind<'a> {
-    fn of(value: &'a Value) -> Self {
+    fn of(value: Value<'a>) -> Self {
         match value.as_str() {
             Some(text) if text.is_ascii() => Self::Text(text),
             None if value.is_null() => Self::Nothing,
@@ -286,7 +286,7 @@ impl<'a> Kind<'a> {
 
 impl<'a> Lookup<'a> {
     /// The value under a field's number, if it is one.
-    pub(crate) fn value(&self, field: usize) -> Option<&'a Value> {
+    pub(crate) fn value(&self, field: usize) -> Option<Value<'a>> {
         self.known(field).1.value
     }
 
@@ -402,7 +402,7 @@ impl<'a> Lookup<'a> {
                 self.heard.once(number, found, || put_to(&|| Text::new(found.into())))
             }
             (Kind::Text(found), _) => put_to(&|| Text::new(found.into())),
-            (_, Some(value)) if value.is_object() => put_to(&|| Text::new(json_text(value).into())),
+            (_, Some(value)) if value.is_object() => put_to(&|| Text::new(value.compact().into())),
             (_, Some(value)) => complete().matches(&event_value(value, Objects::Text), &self.view()),
             (_, None) => {
                 let Found::Many(values) = self.find(test.field) else { return test.nothing };
@@ -428,6 +428,8 @@ impl<'a> Lookup<'a> {
 
 #[cfg(test)]
 mod tests {
+    use sentinel_json::Document;
+
     use super::*;
 
     #[test]
@@ -437,9 +439,9 @@ mod tests {
         assert_eq!(fields.number("f0.x"), numbers[0], "a field has one number");
         let last = 59;
         let text = format!(r#"{{"f0":{{"x":1}},"f1":[{{"x":2}},{{"x":3}}],"f{last}":{{"x":4}}}}"#);
-        let record = sonic_rs::from_str(&text).unwrap();
+        let record = Document::parse(&text).unwrap();
         let scratch = fields.scratch();
-        let lookup = fields.of(&record, &scratch);
+        let lookup = fields.of(record.root(), &scratch);
         for _ in 0..2 {
             assert!(matches!(lookup.find(numbers[0]), Found::One(_)));
             assert!(matches!(lookup.find(numbers[1]), Found::Many(all) if all.len() == 2));
@@ -462,12 +464,13 @@ mod tests {
         let mut fields = Fields::default();
         let tests: Vec<_> = (0..TEXTS + 3).map(|n| fields.test(&format!("f{n}"), &quick(&format!("x{n}y")))).collect();
         let members: Vec<_> = (0..TEXTS + 3).map(|n| format!(r#""f{n}":{{"k":"aX{n}Yb"}}"#)).collect();
-        let record = sonic_rs::from_str(&format!("{{{}}}", members.join(","))).unwrap();
+        let text = format!("{{{}}}", members.join(","));
+        let record = Document::parse(&text).unwrap();
         let scratch = fields.scratch();
-        let lookup = fields.of(&record, &scratch);
+        let lookup = fields.of(record.root(), &scratch);
         assert!(tests.iter().chain(&tests).all(|t| lookup.test(*t)));
-        let other = sonic_rs::from_str("{}").unwrap();
-        let lookup = fields.of(&other, &scratch);
+        let other = Document::parse("{}").unwrap();
+        let lookup = fields.of(other.root(), &scratch);
         assert!(!tests.iter().any(|t| lookup.test(*t)));
     }
 
@@ -491,9 +494,9 @@ mod tests {
             (r#"{"x":["c",{"y":"cABd"}]}"#, [true, false]),
             (r#"{"x":"_ÄÖZ_"}"#, [false, true]),
         ] {
-            let record = sonic_rs::from_str(record).unwrap();
+            let record = Document::parse(record).unwrap();
             let scratch = fields.scratch();
-            let lookup = fields.of(&record, &scratch);
+            let lookup = fields.of(record.root(), &scratch);
             assert_eq!([lookup.keyword(ab), lookup.keyword(any)], hits);
             assert_eq!([lookup.keyword(ab), lookup.keyword(any)], hits, "asked again");
         }

@@ -14,6 +14,7 @@ use sentinel_durable::{
     codec::{self, CodecError},
     worker::Handler,
 };
+use sentinel_json::Document;
 use sentinel_model::{
     Detection, LineageEdge,
     message::{DetectionBatch, EventBatch},
@@ -137,12 +138,12 @@ impl Detect {
         let (mut hits, mut correlated) = (Vec::new(), Vec::new());
         for event in &batch.events {
             hits.clear();
-            match sonic_rs::from_str(event.raw.text()) {
+            match Document::parse(event.raw.text()) {
                 Ok(record) => {
-                    rules.matches(&record, &mut hits);
+                    rules.matches(record.root(), &mut hits);
                     rules.suppress(event, &mut hits);
                     if rules.feeds_correlations(&hits) {
-                        correlated.extend(rules.correlated(event, &record, &hits));
+                        correlated.extend(rules.correlated(event, record.root(), &hits));
                     }
                 }
                 Err(error) => {
@@ -338,7 +339,7 @@ mod tests {
         let mut builder = Builder::new(&rules, Config::default());
         let mut hits = Vec::new();
         for event in &events {
-            rules.matches(&sonic_rs::from_str(event.raw.text()).unwrap(), &mut hits);
+            rules.matches(Document::parse(event.raw.text()).unwrap().root(), &mut hits);
             rules.suppress(event, &mut hits);
             builder.add(event, &hits);
         }

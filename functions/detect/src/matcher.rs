@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use sonic_rs::Value;
+use sentinel_json::Value;
 
 use crate::{
     dispatch::Header,
@@ -50,7 +50,7 @@ impl<'r> Matcher<'r> {
     }
 
     /// Which rules a record (a CloudTrail record, parsed) matches: `hits` is cleared and filled, in the set's order.
-    pub fn matches<'m>(&'m mut self, record: &'m Value, hits: &mut Vec<RuleIndex>) -> Looked<'m> {
+    pub fn matches<'m>(&'m mut self, record: Value<'m>, hits: &mut Vec<RuleIndex>) -> Looked<'m> {
         hits.clear();
         let Self { rules, plans, pair, scratch } = self;
         let fields = rules.fields().of(record, scratch);

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use sentinel_json::Document;
 use sentinel_model::{
     Action, Event, EventRef, Network, Outcome, Principal, RawRecord, SourceKind, Timestamp, hash,
     time::{parse_event_time, plus_seconds},
@@ -77,9 +78,9 @@ pub(crate) fn completes(set: &RuleSet, file: &str, entries: &[Box<RawValue>]) ->
     let (mut hits, mut events, mut memory) = (Vec::new(), Vec::new(), set.memory());
     for entry in entries {
         for text in expand(entry)? {
-            let record = sonic_rs::from_str(&text).map_err(|e| e.to_string())?;
-            set.matches(&record, &mut hits);
-            let looked = set.look(&record, &mut memory);
+            let record = Document::parse(&text).map_err(|e| e.to_string())?;
+            set.matches(record.root(), &mut hits);
+            let looked = set.look(record.root(), &mut memory);
             let event = event(&text)?;
             let at = events.len() as u64;
             let noted = Noted { account: &event.account, time: event.time, at, event: Some(&event) };

@@ -1,6 +1,6 @@
 //! How rules see a record: field lookup over a parsed JSON value with CloudTrail's corners.
 //!
-//! In: a record parsed by sonic-rs, and field names as rules write them. Out: the values that matchers
+//! In: a record that was read, and field names as rules write them. Out: the values that matchers
 //! compare. What is particular here, against a plain JSON view:
 //!
 //! - an absent field and a null one are the same to a rule (success is an *absent* `errorCode`);
@@ -14,7 +14,7 @@ use std::borrow::Cow;
 
 use rsigma_eval::{Event, EventValue};
 use rsigma_parser::fieldpath::{first_unescaped, unescape_brackets};
-use sonic_rs::{JsonContainerTrait, JsonType, JsonValueTrait, Value};
+use sentinel_json::{Kind, Value};
 
 /// Nesting beyond which a record is not searched. Ingest refuses records nested deeper than this.
 const MAX_DEPTH: usize = 64;
@@ -39,9 +39,9 @@ pub(crate) enum Found<'a> {
     /// Nothing.
     Absent,
     /// One value.
-    One(&'a Value),
+    One(Value<'a>),
     /// Several, because the path crosses an array.
-    Many(Vec<&'a Value>),
+    Many(Vec<Value<'a>>),
 }
 
 impl FieldPath {
@@ -73,7 +73,7 @@ impl FieldPath {
     }
 
     /// Looks the field up. Allocates only when the path crosses an array with several matches.
-    pub(crate) fn find<'a>(&self, record: &'a Value) -> Found<'a> {
+    pub(crate) fn find<'a>(&self, record: Value<'a>) -> Found<'a> {
         let mut found = Found::Absent;
         walk(record, &self.steps, MAX_DEPTH, &mut found);
         found
@@ -104,7 +104,7 @@ fn parse_indexes(text: &str) -> Option<Vec<i64>> {
     Some(indexes)
 }
 
-fn walk<'a>(value: &'a Value, steps: &[Step], depth: usize, found: &mut Found<'a>) {
+fn walk<'a>(value: Value<'a>, steps: &[Step], depth: usize, found: &mut Found<'a>) {
     let Some((step, rest)) = steps.split_first() else {
         return found.push(value);
     };
@@ -113,10 +113,10 @@ fn walk<'a>(value: &'a Value, steps: &[Step], depth: usize, found: &mut Found<'a
     }
     match step {
         Step::Key { name, rest: flat } => {
-            if let Some(object) = value.as_object() {
+            if value.is_object() {
                 // One pass for both names; the whole rest of the path as one key comes before its first part.
                 let mut first = None;
-                for (key, inner) in object {
+                for (key, inner) in value.members() {
                     if flat.as_deref() == Some(key) {
                         return found.push(inner);
                     }
@@ -130,20 +130,19 @@ fn walk<'a>(value: &'a Value, steps: &[Step], depth: usize, found: &mut Found<'a
                 if let Some(inner) = first {
                     walk(inner, rest, depth - 1, found);
                 }
-            } else if let Some(items) = value.as_array() {
-                for item in items {
+            } else {
+                for item in value.items() {
                     walk(item, steps, depth - 1, found);
                 }
             }
         }
         Step::Index(index) => {
-            let Some(items) = value.as_array() else { return };
             let at = if *index >= 0 {
                 usize::try_from(*index).ok()
             } else {
-                usize::try_from(index.unsigned_abs()).ok().and_then(|back| items.len().checked_sub(back))
+                usize::try_from(index.unsigned_abs()).ok().and_then(|back| value.items().count().checked_sub(back))
             };
-            if let Some(item) = at.and_then(|at| items.get(at)) {
+            if let Some(item) = at.and_then(|at| value.items().nth(at)) {
                 walk(item, rest, depth - 1, found);
             }
         }
@@ -151,7 +150,7 @@ fn walk<'a>(value: &'a Value, steps: &[Step], depth: usize, found: &mut Found<'a
 }
 
 impl<'a> Found<'a> {
-    fn push(&mut self, value: &'a Value) {
+    fn push(&mut self, value: Value<'a>) {
         match self {
             Self::Absent => *self = Self::One(value),
             Self::One(first) => *self = Self::Many(vec![*first, value]),
@@ -170,26 +169,21 @@ pub(crate) enum Objects {
 }
 
 /// A JSON value as matchers take it.
-pub(crate) fn event_value(value: &Value, objects: Objects) -> EventValue<'_> {
-    match value.get_type() {
-        JsonType::Null => EventValue::Null,
-        JsonType::Boolean => EventValue::Bool(value.is_true()),
-        JsonType::Number => number(value),
-        JsonType::String => EventValue::Str(Cow::Borrowed(value.as_str().unwrap_or_default())),
-        JsonType::Array => EventValue::Array(
-            value.as_array().map(|items| items.iter().map(|v| event_value(v, objects)).collect()).unwrap_or_default(),
-        ),
-        JsonType::Object if objects == Objects::Text => EventValue::Str(Cow::Owned(json_text(value))),
-        JsonType::Object => EventValue::Map(
-            value
-                .as_object()
-                .map(|map| map.iter().map(|(k, v)| (Cow::Borrowed(k), event_value(v, objects))).collect())
-                .unwrap_or_default(),
-        ),
+pub(crate) fn event_value(value: Value<'_>, objects: Objects) -> EventValue<'_> {
+    match value.kind() {
+        Kind::Null => EventValue::Null,
+        Kind::Boolean => EventValue::Bool(value.as_bool() == Some(true)),
+        Kind::Number => number(value),
+        Kind::String => EventValue::Str(Cow::Borrowed(value.as_str().unwrap_or_default())),
+        Kind::Array => EventValue::Array(value.items().map(|v| event_value(v, objects)).collect()),
+        Kind::Object if objects == Objects::Text => EventValue::Str(Cow::Owned(value.compact())),
+        Kind::Object => {
+            EventValue::Map(value.members().map(|(k, v)| (Cow::Borrowed(k), event_value(v, objects))).collect())
+        }
     }
 }
 
-fn number(value: &Value) -> EventValue<'_> {
+fn number(value: Value<'_>) -> EventValue<'_> {
     if let Some(int) = value.as_i64() {
         return EventValue::Int(int);
     }
@@ -200,22 +194,16 @@ fn number(value: &Value) -> EventValue<'_> {
     EventValue::Float(value.as_f64().unwrap_or(f64::NAN))
 }
 
-/// Compact JSON text of a value, keys in the record's order.
-pub(crate) fn json_text(value: &Value) -> String {
-    // Writing a parsed value to memory has no way to fail: its keys are strings and its numbers finite.
-    sonic_rs::to_string(value).unwrap_or_default()
-}
-
 /// A record as rsigma's matchers and evaluator see it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RecordView<'a> {
-    record: &'a Value,
+    record: Value<'a>,
     objects: Objects,
 }
 
 impl<'a> RecordView<'a> {
     /// A view of a record that shows objects as said.
-    pub(crate) fn new(record: &'a Value, objects: Objects) -> Self {
+    pub(crate) fn new(record: Value<'a>, objects: Objects) -> Self {
         Self { record, objects }
     }
 }
@@ -242,34 +230,32 @@ impl Event for RecordView<'_> {
     }
 
     fn to_json(&self) -> serde_json::Value {
-        serde_json::from_str(&json_text(self.record)).unwrap_or(serde_json::Value::Null)
+        serde_json::from_str(&self.record.compact()).unwrap_or(serde_json::Value::Null)
     }
 }
 
-fn any_string(value: &Value, pred: &dyn Fn(&str) -> bool, depth: usize) -> bool {
+fn any_string(value: Value<'_>, pred: &dyn Fn(&str) -> bool, depth: usize) -> bool {
     if depth == 0 {
         return false;
     }
     if let Some(text) = value.as_str() {
         return pred(text);
     }
-    if let Some(object) = value.as_object() {
-        return object.iter().any(|(_, v)| any_string(v, pred, depth - 1));
-    }
-    value.as_array().is_some_and(|items| items.iter().any(|v| any_string(v, pred, depth - 1)))
+    value.members().any(|(_, v)| any_string(v, pred, depth - 1))
+        || value.items().any(|v| any_string(v, pred, depth - 1))
 }
 
 /// Stands between texts that are searched together. No text of a rule that is searched for so contains it.
 pub(crate) const BETWEEN_TEXTS: char = '\u{10FFFF}';
 
 /// All texts of a record in lower case, one after the other.
-pub(crate) fn lower_texts(record: &Value) -> String {
+pub(crate) fn lower_texts(record: Value<'_>) -> String {
     let mut all = String::new();
     add_lower(record, &mut all, MAX_DEPTH);
     all
 }
 
-fn add_lower(value: &Value, all: &mut String, depth: usize) {
+fn add_lower(value: Value<'_>, all: &mut String, depth: usize) {
     if depth == 0 {
         return;
     }
@@ -280,41 +266,33 @@ fn add_lower(value: &Value, all: &mut String, depth: usize) {
             all.push_str(&text.to_lowercase());
         }
         all.push(BETWEEN_TEXTS);
-    } else if let Some(object) = value.as_object() {
-        for (_, inner) in object {
-            add_lower(inner, all, depth - 1);
-        }
-    } else if let Some(items) = value.as_array() {
-        for inner in items {
-            add_lower(inner, all, depth - 1);
-        }
+        return;
     }
+    value.members().for_each(|(_, inner)| add_lower(inner, all, depth - 1));
+    value.items().for_each(|inner| add_lower(inner, all, depth - 1));
 }
 
-fn collect_strings<'a>(value: &'a Value, all: &mut Vec<Cow<'a, str>>, depth: usize) {
+fn collect_strings<'a>(value: Value<'a>, all: &mut Vec<Cow<'a, str>>, depth: usize) {
     if depth == 0 {
         return;
     }
     if let Some(text) = value.as_str() {
         all.push(Cow::Borrowed(text));
-    } else if let Some(object) = value.as_object() {
-        for (_, inner) in object {
-            collect_strings(inner, all, depth - 1);
-        }
-    } else if let Some(items) = value.as_array() {
-        for inner in items {
-            collect_strings(inner, all, depth - 1);
-        }
+        return;
     }
+    value.members().for_each(|(_, inner)| collect_strings(inner, all, depth - 1));
+    value.items().for_each(|inner| collect_strings(inner, all, depth - 1));
 }
 
 #[cfg(test)]
 mod tests {
+    use sentinel_json::Document;
+
     use super::*;
 
     fn get(record: &str, path: &str) -> Option<String> {
-        let record: Value = sonic_rs::from_str(record).unwrap();
-        RecordView::new(&record, Objects::Text).get_field(path).map(|v| v.to_json().to_string())
+        let record = Document::parse(record).unwrap();
+        RecordView::new(record.root(), Objects::Text).get_field(path).map(|v| v.to_json().to_string())
     }
 
     #[test]
@@ -353,8 +331,8 @@ mod tests {
 
     #[test]
     fn keywords_see_strings_at_any_depth() {
-        let record: Value = sonic_rs::from_str(r#"{"a":[{"b":"needle"}],"c":5}"#).unwrap();
-        let view = RecordView::new(&record, Objects::Text);
+        let record = Document::parse(r#"{"a":[{"b":"needle"}],"c":5}"#).unwrap();
+        let view = RecordView::new(record.root(), Objects::Text);
         assert!(view.any_string_value(&|s| s == "needle"));
         assert!(!view.any_string_value(&|s| s == "5"));
         assert_eq!(view.all_string_values(), ["needle"]);

@@ -3,7 +3,7 @@
 //! In: a parsed object. Out: what stands under a few known keys. Looking a key up walks the members up to it, so asking
 //! for many keys one by one costs many walks.
 
-use sonic_rs::{JsonContainerTrait as _, JsonValueTrait as _, Value};
+use sentinel_json::Value;
 
 /// Makes a struct with a member each for some keys, and the walk that fills it.
 macro_rules! members {
@@ -11,20 +11,19 @@ macro_rules! members {
         $(#[$about])*
         #[derive(Debug, Clone, Copy, Default)]
         $visible struct $name<'a> {
-            $(pub(crate) $field: Option<&'a Value>,)+
+            $(pub(crate) $field: Option<Value<'a>>,)+
         }
 
         impl<'a> $name<'a> {
             /// Reads an object; of several members of one name the first counts. Anything else has none.
-            $visible fn of(value: &'a Value) -> Self {
+            $visible fn of(value: Value<'a>) -> Self {
                 Self::with(value, |_, _| ())
             }
 
             /// The same; `others` is told of all other members.
-            pub(crate) fn with(value: &'a Value, mut others: impl FnMut(&'a str, &'a Value)) -> Self {
+            pub(crate) fn with(value: Value<'a>, mut others: impl FnMut(&'a str, Value<'a>)) -> Self {
                 let mut found = Self::default();
-                let Some(object) = value.as_object() else { return found };
-                for (key, value) in object {
+                for (key, value) in value.members() {
                     let slot = match key {
                         $($key => &mut found.$field,)+
                         _ => {
@@ -83,7 +82,7 @@ impl<'a> Head<'a> {
 
     /// Whether these are the members of a CloudTrail record: `eventName` and one of `eventSource`, `eventID`, all texts.
     pub(crate) fn is_record(&self) -> bool {
-        let is_text = |value: Option<&Value>| value.is_some_and(Value::is_str);
+        let is_text = |value: Option<Value<'_>>| value.is_some_and(Value::is_str);
         is_text(self.event_name) && (is_text(self.event_source) || is_text(self.event_id))
     }
 
@@ -94,20 +93,22 @@ impl<'a> Head<'a> {
 }
 
 /// A text that is there and not empty.
-pub(crate) fn text(value: Option<&Value>) -> Option<&str> {
+pub(crate) fn text(value: Option<Value<'_>>) -> Option<&str> {
     value?.as_str().filter(|s| !s.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
+    use sentinel_json::Document;
+
     use super::*;
 
     #[test]
     fn the_first_of_a_name_counts_and_other_values_have_no_members() {
-        let record =
-            sonic_rs::from_str(r#"{"eventName":"A","x":1,"eventName":"B","userIdentity":{"arn":"a"}}"#).unwrap();
-        let head = Head::of(&record);
+        let json = r#"{"eventName":"A","x":1,"eventName":"B","userIdentity":{"arn":"a"}}"#;
+        let record = Document::parse(json).unwrap();
+        let head = Head::of(record.root());
         assert_eq!((head.name(), text(head.who().arn), text(head.error_code)), ("A", Some("a"), None));
-        assert_eq!(Head::of(&sonic_rs::from_str("[1]").unwrap()).name(), "");
+        assert_eq!(Head::of(Document::parse("[1]").unwrap().root()).name(), "");
     }
 }

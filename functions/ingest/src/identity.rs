@@ -8,23 +8,22 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use rapidhash::v3::{RapidSecrets, rapidhash_v3_nano_inline};
+use sentinel_json::{Kind, Value};
 use sentinel_model::hash;
-use sonic_rs::{JsonNumberTrait as _, JsonValueTrait as _, Value, ValueRef};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::head::{self, Head};
 
 /// The identity of a record: its `eventID`, or `sha256:` and a hash of the record with sorted keys.
 /// `text` is the record's JSON.
-pub fn event_id<'a>(head: &Head<'a>, value: &Value, text: &str) -> Cow<'a, str> {
+pub fn event_id<'a>(head: &Head<'a>, value: Value<'_>, text: &str) -> Cow<'a, str> {
     match head::text(head.event_id) {
         Some(id) => Cow::Borrowed(id),
         None => Cow::Owned(hashed_id(value, text)),
     }
 }
 
-fn hashed_id(value: &Value, text: &str) -> String {
+fn hashed_id(value: Value<'_>, text: &str) -> String {
     match serde_json::from_str::<serde_json::Value>(text) {
         Ok(sorted) => hash::record_id(&sorted),
         // The two parsers differ at the edges (huge numbers); then the content's own hash has to do.
@@ -35,61 +34,15 @@ fn hashed_id(value: &Value, text: &str) -> String {
 /// Hash of a record's JSON value that ignores key order and the spelling of numbers: the same as
 /// [`sentinel_model::hash::content_hash`] gives for the record parsed by `serde_json` (which may round the last
 /// digit of a long fraction differently).
-pub fn content_hash(value: &Value) -> u64 {
-    match value.as_ref() {
-        ValueRef::String(text) => hash::string_hash(text),
-        ValueRef::Object(members) => hash::object_hash(members.iter().map(|(k, v)| (k.as_bytes(), content_hash(v)))),
-        ValueRef::Array(items) => hash::list_hash(items.iter().map(content_hash)),
-        ValueRef::Number(n) => hash::number_hash(n.as_i64(), n.as_u64(), n.as_f64()),
-        ValueRef::Bool(b) => hash::content_hash(&serde_json::Value::Bool(b)),
-        ValueRef::Null => hash::content_hash(&serde_json::Value::Null),
+pub fn content_hash(value: Value<'_>) -> u64 {
+    match value.kind() {
+        Kind::String => hash::string_hash(value.as_str().unwrap_or_default()),
+        Kind::Object => hash::object_hash(value.members().map(|(k, v)| (k.as_bytes(), content_hash(v)))),
+        Kind::Array => hash::list_hash(value.items().map(content_hash)),
+        Kind::Number => hash::number_hash(value.as_i64(), value.as_u64(), value.as_f64()),
+        Kind::Boolean => hash::content_hash(&serde_json::Value::Bool(value.as_bool() == Some(true))),
+        Kind::Null => hash::content_hash(&serde_json::Value::Null),
     }
-}
-
-/// Secrets of [`likeness`], by what is hashed: a text, a number, anything else.
-static SECRETS: [RapidSecrets; 3] = [RapidSecrets::seed(1), RapidSecrets::seed(2), RapidSecrets::seed(3)];
-
-/// A hash that is equal where [`content_hash`] is, at less than half the cost: for comparing records that one process
-/// has read. It is never stored, so that another one may take its place; it puts conflicting copies of one id and time in
-/// another order than [`content_hash`] does.
-pub fn likeness(value: &Value) -> u64 {
-    // Nearly all values are texts.
-    if let Some(text) = value.as_str() {
-        return rapid(0, text.as_bytes());
-    }
-    match value.as_ref() {
-        ValueRef::String(text) => rapid(0, text.as_bytes()),
-        ValueRef::Object(members) => {
-            let (mut sum, mut count) = (0_u64, 0_u64);
-            for (key, value) in members {
-                sum = sum.wrapping_add(fold(rapid(0, key.as_bytes()), likeness(value)));
-                count += 1;
-            }
-            fold(sum, count ^ OBJECT)
-        }
-        ValueRef::Array(items) => items.iter().fold(ARRAY, |hash, item| fold(hash, likeness(item))),
-        ValueRef::Number(n) => rapid(1, &hash::number_hash(n.as_i64(), n.as_u64(), n.as_f64()).to_le_bytes()),
-        ValueRef::Bool(b) => rapid(2, &[u8::from(b)]),
-        ValueRef::Null => rapid(2, &[2]),
-    }
-}
-
-const OBJECT: u64 = 0x9e37_79b9_7f4a_7c15;
-const ARRAY: u64 = 0xd1b5_4a32_d192_ed03;
-
-#[inline]
-fn rapid(what: usize, bytes: &[u8]) -> u64 {
-    rapidhash_v3_nano_inline::<true, false>(bytes, &SECRETS[what])
-}
-
-/// Two hashes in one, in this order.
-#[inline]
-fn fold(first: u64, second: u64) -> u64 {
-    let product = u128::from(first ^ OBJECT) * u128::from(second.rotate_left(32) ^ ARRAY);
-    #[allow(clippy::cast_possible_truncation, reason = "the two halves")]
-    let (low, high) = (product as u64, (product >> 64) as u64);
-    // A factor of 0 would forget the other one.
-    low ^ high ^ first.rotate_left(17) ^ second
 }
 
 /// What a record is among those seen.
@@ -170,6 +123,7 @@ impl Hasher for Hashed {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use sentinel_json::Document;
 
     fn json() -> impl Strategy<Value = serde_json::Value> {
         let leaf = prop_oneof![
@@ -195,25 +149,26 @@ mod tests {
         fn both_parsers_hash_alike(value in json()) {
             let text = value.to_string();
             let reparsed: serde_json::Value = serde_json::from_str(&text).unwrap();
-            let parsed: Value = sonic_rs::from_str(&text).unwrap();
-            prop_assert_eq!(content_hash(&parsed), hash::content_hash(&reparsed), "{}", text);
+            let parsed = Document::parse(&text).unwrap();
+            prop_assert_eq!(content_hash(parsed.root()), hash::content_hash(&reparsed), "{}", text);
         }
 
         /// Both hashes tell the same values apart, whatever the order of keys.
         #[test]
         fn likenesses_are_equal_where_contents_are(one in json(), other in json(), keep in any::<bool>()) {
             let other = if keep { one.clone() } else { other };
-            let parsed = |value: &serde_json::Value| sonic_rs::from_str::<Value>(&value.to_string()).unwrap();
-            let (a, b) = (parsed(&one), parsed(&other));
-            prop_assert_eq!(likeness(&a) == likeness(&b), content_hash(&a) == content_hash(&b), "{} {}", one, other);
+            let (one, other) = (one.to_string(), other.to_string());
+            let (a, b) = (Document::parse(&one).unwrap(), Document::parse(&other).unwrap());
+            let alike = a.likeness() == b.likeness();
+            prop_assert_eq!(alike, content_hash(a.root()) == content_hash(b.root()), "{} {}", one, other);
         }
     }
 
     #[test]
     fn the_id_is_the_event_id_or_a_hash_of_the_record() {
         let id = |text: &str| {
-            let value = sonic_rs::from_str(text).unwrap();
-            event_id(&Head::of(&value), &value, text).into_owned()
+            let record = Document::parse(text).unwrap();
+            event_id(&Head::of(record.root()), record.root(), text).into_owned()
         };
         assert_eq!(id(r#"{"eventID":"e-1","a":1}"#), "e-1");
         let hashed = id(r#"{"eventName":"X","eventSource":"y"}"#);
@@ -221,27 +176,6 @@ mod tests {
         assert_eq!(hashed, id(r#"{ "eventSource":"y", "eventName":"X" }"#), "key order and white space");
         assert_ne!(hashed, id(r#"{"eventSource":"y","eventName":"Z"}"#));
         assert!(id(r#"{"eventID":"","eventName":"X"}"#).starts_with("sha256:"));
-    }
-
-    #[test]
-    fn likenesses_ignore_order_and_spelling_and_nothing_else() {
-        let of = |text: &str| likeness(&sonic_rs::from_str(text).unwrap());
-        let same = [r#"{"a":{"x":1,"y":[1,2]},"b":"t"}"#, r#"{ "b":"\u0074", "a":{"y":[1.0,2],"x":1} }"#];
-        assert_eq!(of(same[0]), of(same[1]));
-        let others = [
-            r#"{"a":{"x":1,"y":[2,1]},"b":"t"}"#,
-            r#"{"a":{"x":"1","y":[1,2]},"b":"t"}"#,
-            r#"{"b":{"x":1,"y":[1,2]},"a":"t"}"#,
-            r#"{"a":{"x":1,"y":[1,2]},"b":"t","c":null}"#,
-            r#"{"a":{"x":1},"y":[1,2],"b":"t"}"#,
-            r#"{"a":{"x":true,"y":[1,2]},"b":"t"}"#,
-            r#"{"a":[],"b":{}}"#,
-            r#"{"a":{},"b":[]}"#,
-            r#"{"a":null,"b":false}"#,
-            r#"{"a":false,"b":null}"#,
-        ];
-        let all: std::collections::HashSet<u64> = others.iter().map(|text| of(text)).chain([of(same[0])]).collect();
-        assert_eq!(all.len(), others.len() + 1);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //!
 //! Roles are no identities here: what many share links nobody to anybody. Their sessions are.
 
+use sentinel_json::Value;
 use sentinel_model::{Event, Identity, LineageEdge, PrincipalKind, lineage::LineageKind};
-use sonic_rs::{JsonValueTrait as _, Value};
 
 use crate::normalise::{is_account, partition, text, text_at};
 
@@ -56,7 +56,7 @@ pub fn is_lineage_action(event_name: &str) -> bool {
 
 /// The lineage that a record shows; `event` is what was normalised of it. Nothing for failures, and nothing
 /// whose maker stands for many callers.
-pub fn edges(record: &Value, event: &Event) -> Vec<LineageEdge> {
+pub fn edges(record: Value<'_>, event: &Event) -> Vec<LineageEdge> {
     let name = event.action.name.as_str();
     if !event.outcome.is_success() || !is_lineage_action(name) {
         return Vec::new();
@@ -73,7 +73,7 @@ pub fn edges(record: &Value, event: &Event) -> Vec<LineageEdge> {
 }
 
 struct Edges<'a> {
-    record: &'a Value,
+    record: Value<'a>,
     event: &'a Event,
     found: Vec<LineageEdge>,
 }
@@ -162,7 +162,7 @@ impl Edges<'_> {
     }
 
     fn assumed(&mut self) {
-        let Some(answer) = self.record.get("responseElements").filter(|r: &&Value| Value::is_object(r)) else { return };
+        let Some(answer) = self.record.get("responseElements").filter(|answer| answer.is_object()) else { return };
         let session =
             text_at(answer, &["assumedRoleUser", "arn"]).or_else(|| text_at(answer, &["federatedUser", "arn"]));
         if let Some(arn) = session {

@@ -12,6 +12,7 @@ use sentinel_archive::{Archive, ArchiveError};
 use sentinel_detect::LoadError;
 use sentinel_durable::{Clock, lease};
 use sentinel_enrich::IndicatorList;
+use sentinel_json::Document;
 use sentinel_model::{Event, Timestamp, time};
 use sentinel_state::{
     TableError,
@@ -371,8 +372,8 @@ impl Runner {
 fn add(mut pass: Pass, pair: &Pair, events: Vec<Event>) -> io::Result<(Pass, Vec<String>)> {
     let mut unreadable = Vec::new();
     for event in events {
-        match sonic_rs::from_str::<sonic_rs::Value>(event.raw.text()) {
-            Ok(record) => pass.add(pair, &record, event.time, || Some(event))?,
+        match Document::parse(event.raw.text()) {
+            Ok(record) => pass.add(pair, record.root(), event.time, || Some(event.clone()))?,
             Err(e) => unreadable.push(format!("event {}: {e}", event.id)),
         }
     }

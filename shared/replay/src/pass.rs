@@ -7,8 +7,8 @@ use std::{collections::BTreeSet, io};
 
 use sentinel_detect::{Call, Correlator, LoadError, LoadOptions, LoadReport, Memory, Noted, RuleIndex, RuleSet};
 use sentinel_enrich::{Collector, collect::Fact};
+use sentinel_json::Value;
 use sentinel_model::{Event, Outcome, Timestamp, alert::Matched};
-use sonic_rs::Value;
 
 /// Seconds of a day.
 const DAY: i64 = 86_400;
@@ -82,7 +82,7 @@ impl Pass {
     pub fn add(
         &mut self,
         pair: &Pair,
-        record: &Value,
+        record: Value<'_>,
         time: Timestamp,
         event: impl FnOnce() -> Option<Event>,
     ) -> io::Result<()> {
@@ -130,7 +130,7 @@ impl Half {
         }
     }
 
-    fn add(&mut self, rules: &RuleSet, record: &Value, event: &Event, matched: &mut Option<Seen>) -> io::Result<()> {
+    fn add(&mut self, rules: &RuleSet, record: Value<'_>, event: &Event, matched: &mut Option<Seen>) -> io::Result<()> {
         rules.suppress(event, &mut self.hits);
         if self.hits.is_empty() {
             return Ok(());

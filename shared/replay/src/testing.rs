@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sentinel_detect::{LoadOptions, RuleSet};
 use sentinel_ingest::{Found, Limits, normalise};
+use sentinel_json::Document;
 use sentinel_model::{Channel, Event, Provenance};
 use serde_json::json;
 
@@ -54,8 +55,8 @@ pub(crate) fn compared(pair: &Pair, passes: &[&[Event]], budget: usize) -> Repor
     let add = |(worker, events): (usize, &&[Event])| {
         let mut pass = Pass::new(budget, u16::try_from(worker).unwrap());
         for event in *events {
-            let record = sonic_rs::from_str(event.raw.text()).unwrap();
-            pass.add(pair, &record, event.time, || Some(event.clone())).unwrap();
+            let record = Document::parse(event.raw.text()).unwrap();
+            pass.add(pair, record.root(), event.time, || Some(event.clone())).unwrap();
         }
         pass.seal();
         pass

@@ -11,7 +11,6 @@ use std::io;
 use sentinel_correlation::{Onward, Plan, wire};
 use sentinel_model::{Event, Timestamp, hash};
 use sentinel_spill::Sorter;
-use sonic_rs::JsonValueTrait;
 
 use super::{MAX_VALUE_BYTES, fields_of, onward_of, text_of, texts_of};
 use crate::{

@@ -14,8 +14,8 @@ mod whole;
 use std::sync::Arc;
 
 use sentinel_correlation::{Evidence, Group, Hit, Onward, Plan};
+use sentinel_json::{Kind, Value};
 use sentinel_model::{Event, hash};
-use sonic_rs::{JsonContainerTrait, JsonType, JsonValueTrait, Value};
 
 pub use memory::{Correlator, Noted, SpillError};
 pub use stored::{CorrelationError, StoredCorrelations};
@@ -56,7 +56,7 @@ impl RuleSet {
     }
 
     /// What an event with these matches counts for correlations. `record` is the event's.
-    pub fn correlated(&self, event: &Event, record: &Value, hits: &[RuleIndex]) -> Vec<Correlated> {
+    pub fn correlated(&self, event: &Event, record: Value<'_>, hits: &[RuleIndex]) -> Vec<Correlated> {
         let mut found: Vec<Correlated> = Vec::new();
         let correlations = self.correlations();
         let scratch = self.fields().scratch();
@@ -163,21 +163,21 @@ fn texts_of(field: usize, record: &Lookup<'_>) -> Vec<String> {
     texts
 }
 
-fn add_texts(value: &Value, texts: &mut Vec<String>) {
-    match value.get_type() {
-        JsonType::Null => {}
-        JsonType::Array => {
-            for item in value.as_array().into_iter().flat_map(|items| items.iter()) {
+fn add_texts(value: Value<'_>, texts: &mut Vec<String>) {
+    match value.kind() {
+        Kind::Null => {}
+        Kind::Array => {
+            for item in value.items() {
                 // An array within an array is one value.
                 if item.is_array() {
-                    texts.push(bounded(item.to_string()));
+                    texts.push(bounded(item.compact()));
                 } else {
                     add_texts(item, texts);
                 }
             }
         }
-        JsonType::String => texts.push(bounded(value.as_str().unwrap_or_default().to_owned())),
-        JsonType::Boolean | JsonType::Number | JsonType::Object => texts.push(bounded(value.to_string())),
+        Kind::String => texts.push(bounded(value.as_str().unwrap_or_default().to_owned())),
+        Kind::Boolean | Kind::Number | Kind::Object => texts.push(bounded(value.compact())),
     }
 }
 

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use proptest::prelude::*;
 use sentinel_durable::ManualClock;
 use sentinel_embedded::Database;
+use sentinel_json::Document;
 use sentinel_model::{Detection, Event, RawRecord, Timestamp, time::plus_seconds};
 use serde_json::json;
 
@@ -104,10 +105,10 @@ fn event(id: u32, seconds: u32, call: u8, who: u8) -> Event {
     event
 }
 
-fn hits(rules: &RuleSet, event: &Event) -> (Value, Vec<RuleIndex>) {
-    let record = sonic_rs::from_str(event.raw.text()).unwrap();
+fn hits<'e>(rules: &RuleSet, event: &'e Event) -> (Document<'e>, Vec<RuleIndex>) {
+    let record = Document::parse(event.raw.text()).unwrap();
     let mut hits = Vec::new();
-    rules.matches(&record, &mut hits);
+    rules.matches(record.root(), &mut hits);
     (record, hits)
 }
 
@@ -128,7 +129,7 @@ impl Whole {
         for event in events {
             let (record, hits) = hits(rules, event);
             let mut memory = rules.memory();
-            let looked = rules.look(&record, &mut memory);
+            let looked = rules.look(record.root(), &mut memory);
             let at = self.events.len() as u64;
             let noted = Noted { account: &event.account, time: event.time, at, event: Some(event) };
             self.correlator.add(rules, &noted, &looked, &hits).unwrap();
@@ -192,7 +193,7 @@ fn batch(rules: &RuleSet, events: &[Event]) -> Vec<Correlated> {
         .iter()
         .flat_map(|event| {
             let (record, hits) = hits(rules, event);
-            rules.correlated(event, &record, &hits)
+            rules.correlated(event, record.root(), &hits)
         })
         .collect()
 }
@@ -417,8 +418,8 @@ fn long_and_many_values_are_bounded_and_differ() {
     let mut fields = Fields::default();
     let field = fields.number("v");
     let texts = |record: &str| {
-        let (record, scratch) = (sonic_rs::from_str(record).unwrap(), fields.scratch());
-        texts_of(field, &fields.of(&record, &scratch))
+        let (record, scratch) = (Document::parse(record).unwrap(), fields.scratch());
+        texts_of(field, &fields.of(record.root(), &scratch))
     };
     assert_eq!(texts(r#"{"v":["b",1,true,null,"b",["x"]]}"#), ["1", "[\"x\"]", "b", "true"]);
     let (one, two) = (format!("{}1", "x".repeat(5000)), format!("{}2", "x".repeat(5000)));

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use rsigma_eval::{CompiledMatcher, matcher::GroupMode};
 use rsigma_parser::{ConditionExpr, Quantifier};
-use sonic_rs::Value;
+use sentinel_json::Value;
 
 use crate::{
     program::quick::{Quick, Text},
@@ -59,8 +59,7 @@ impl<'a> Needs<'a> {
             return None;
         }
         // Such a matcher looks at nothing but the text.
-        let nothing = Value::new();
-        let view = RecordView::new(&nothing, Objects::Text);
+        let view = RecordView::new(Value::null(), Objects::Text);
         let mut verdicts = exact.iter().map(|value| matcher.matches(&Text::new(Cow::Borrowed(value)), &view));
         if prefixes.is_empty() {
             let first = verdicts.next()?;

@@ -5,7 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use sonic_rs::{JsonContainerTrait, JsonValueTrait, Value};
+use sentinel_json::Value;
 
 /// Longest path with places, in keys; longer ones are looked up key by key.
 const MAX_STEPS: usize = 12;
@@ -159,13 +159,13 @@ impl Names {
 pub(super) struct Opened<'a> {
     /// For each branch where its places begin, plus one; 0 for an object that was not read.
     begins: &'a [Cell<u32>],
-    places: RefCell<Vec<Option<&'a Value>>>,
+    places: RefCell<Vec<Option<Value<'a>>>>,
 }
 
 /// What a route leads to.
 pub(super) enum End<'a> {
     Absent,
-    One(&'a Value),
+    One(Value<'a>),
     /// There is an array on the way.
     Array,
 }
@@ -176,7 +176,7 @@ impl<'a> Opened<'a> {
         Self { begins, places: RefCell::new(Vec::with_capacity(keys.branches[0].below.len() + 64)) }
     }
 
-    pub(super) fn find(&self, keys: &Keys, route: &Route, record: &'a Value) -> End<'a> {
+    pub(super) fn find(&self, keys: &Keys, route: &Route, record: Value<'a>) -> End<'a> {
         let mut value = record;
         for step in &route.0 {
             let begin = match self.begins[step.branch].get() {
@@ -197,20 +197,18 @@ impl<'a> Opened<'a> {
         End::One(value)
     }
 
-    fn open(&self, keys: &Keys, branch: usize, value: &'a Value) -> usize {
+    fn open(&self, keys: &Keys, branch: usize, value: Value<'a>) -> usize {
         let Branch { names, below } = &keys.branches[branch];
         let mut places = self.places.borrow_mut();
         let begin = places.len();
         places.resize(begin + below.len(), None);
         let here = &mut places[begin..];
-        if let Some(object) = value.as_object() {
-            for (key, value) in object {
-                // Of several members of one name the first counts.
-                if let Some(place) = names.find(key)
-                    && here[place].is_none()
-                {
-                    here[place] = Some(value);
-                }
+        for (key, value) in value.members() {
+            // Of several members of one name the first counts.
+            if let Some(place) = names.find(key)
+                && here[place].is_none()
+            {
+                here[place] = Some(value);
             }
         }
         self.begins[branch].set(u32::try_from(begin + 1).unwrap_or_default());
@@ -221,6 +219,7 @@ impl<'a> Opened<'a> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use sentinel_json::Document;
 
     use super::*;
     use crate::{fields::Fields, view::Found};
@@ -268,16 +267,17 @@ mod tests {
         ) {
             let mut fields = Fields::default();
             let numbers: Vec<_> = PATHS.iter().map(|p| fields.number(p)).collect();
-            let record: Value = sonic_rs::from_str(&text).unwrap();
+            let document = Document::parse(&text).unwrap();
+            let record = document.root();
             let scratch = fields.scratch();
-            let lookup = fields.of(&record, &scratch);
+            let lookup = fields.of(record, &scratch);
             for at in order {
-                let (mine, plain) = (lookup.find(numbers[at]), crate::view::FieldPath::parse(PATHS[at]).find(&record));
+                let (mine, plain) = (lookup.find(numbers[at]), crate::view::FieldPath::parse(PATHS[at]).find(record));
                 let same = match (&mine, &plain) {
                     (Found::Absent, Found::Absent) => true,
-                    (Found::One(a), Found::One(b)) => std::ptr::eq(*a, *b),
+                    (Found::One(a), Found::One(b)) => a == b,
                     (Found::Many(a), Found::Many(b)) => {
-                        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| std::ptr::eq(*a, *b))
+                        a == b
                     }
                     _ => false,
                 };

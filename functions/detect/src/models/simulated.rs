@@ -7,6 +7,7 @@ extern crate self as sentinel_detect;
 
 use sentinel_detect::models::{ForestOptions, TrainError, Trained, TrainingOptions, train};
 use sentinel_ingest::{Envelope, Position, Record, normalise::normalise};
+use sentinel_json::Document;
 use sentinel_model::{Channel, Event, Provenance, RawRecord, Timestamp, time};
 use sentinel_simulator::{Company, CompanyOptions};
 use serde_json::Value;
@@ -31,9 +32,9 @@ pub fn normalised(records: impl Iterator<Item = Value>) -> Vec<Event> {
         let text = record.to_string();
         let channel = Channel::Folder { path: "simulated".into() };
         let provenance = Provenance { channel, received_at: Timestamp::UNIX_EPOCH };
-        let parsed = sonic_rs::from_str::<sonic_rs::Value>(&text).map_err(|e| e.to_string());
-        let event = parsed.and_then(|value| {
-            let record = Record::new(&text, &value, &envelope, Position::default());
+        let parsed = Document::parse(&text).map_err(|e| e.to_string());
+        let event = parsed.and_then(|document| {
+            let record = Record::new(&text, document.root(), &envelope, Position::default());
             normalise(&record, provenance).map_err(|e| e.to_string())
         });
         match event {

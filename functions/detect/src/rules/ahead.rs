@@ -39,6 +39,7 @@ impl PackAhead {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sentinel_json::Document;
 
     const RULE: &str = "title: T\nid: t\nlogsource: {product: aws}\ndetection: {s: {eventName: X}, condition: s}\n";
 
@@ -52,7 +53,7 @@ mod tests {
             let matched: Vec<_> = events
                 .iter()
                 .map(|event| {
-                    set.matches(&sonic_rs::from_str(event).unwrap(), &mut hits);
+                    set.matches(Document::parse(event).unwrap().root(), &mut hits);
                     hits.clone()
                 })
                 .collect();

@@ -216,6 +216,7 @@ fn references(expr: &ConditionExpr, names: &[&str]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::super::{LoadReport, RuleSet};
+    use sentinel_json::Document;
 
     const RULES: &str = "title: Users made
 id: users
@@ -242,7 +243,7 @@ detection:
 
     fn hits(set: &RuleSet, record: &str) -> Vec<String> {
         let mut hits = Vec::new();
-        set.matches(&sonic_rs::from_str(record).unwrap(), &mut hits);
+        set.matches(Document::parse(record).unwrap().root(), &mut hits);
         hits.iter().map(|index| set.meta(*index).reference.id.clone()).collect()
     }
 

@@ -26,8 +26,8 @@ mod walk;
 
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
+use sentinel_json::Value;
 use sentinel_model::Event;
-use sonic_rs::Value;
 
 pub use ahead::PackAhead;
 pub(crate) use caps::MAX_FILE_BYTES;
@@ -123,14 +123,14 @@ impl RuleSet {
 
     /// Which rules a record (a CloudTrail record, parsed) matches: `hits` is cleared and filled, in the
     /// set's order.
-    pub fn matches(&self, record: &Value, hits: &mut Vec<RuleIndex>) {
+    pub fn matches(&self, record: Value<'_>, hits: &mut Vec<RuleIndex>) {
         hits.clear();
         let scratch = self.fields.scratch();
         self.matches_of(&self.fields.of(record, &scratch), hits);
     }
 
     /// A record to look fields up in, with memory of this set that serves one record after the other.
-    pub fn look<'m>(&'m self, record: &'m Value, memory: &'m mut Memory) -> Looked<'m> {
+    pub fn look<'m>(&'m self, record: Value<'m>, memory: &'m mut Memory) -> Looked<'m> {
         Looked(self.fields.of(record, &memory.0))
     }
 

@@ -80,7 +80,11 @@ impl<'f, 'r> Finish<'f, 'r> {
         let made = parts.into_iter().enumerate().map(|(n, part)| move || Part::new(held, n, part)).collect();
         let (mut ready, mut parts) = (Vec::new(), Vec::with_capacity(threads));
         let mut add = |mut some: Vec<Ready>, counted: Counts| {
-            if ready.is_empty() { ready = some } else { ready.append(&mut some) }
+            if ready.is_empty() {
+                ready = some
+            } else {
+                ready.append(&mut some)
+            }
             counts.iter_mut().zip(counted).for_each(|(all, n)| *all += n);
         };
         for (part, some, counted) in at_once(made)? {
@@ -89,9 +93,13 @@ impl<'f, 'r> Finish<'f, 'r> {
         }
         of_found.into_iter().for_each(|(some, counted)| add(some, counted));
         drop(events);
-        ready.extend(self.others.iter().enumerate().filter(|(_, a)| a.level >= self.wanted.min_level).map(|(n, a)| {
-            Ready { place: place(self.wanted.form, a.level, a.time), source: Source::Other(n) }
-        }));
+        ready.extend(
+            self.others
+                .iter()
+                .enumerate()
+                .filter(|(_, a)| a.level >= self.wanted.min_level)
+                .map(|(n, a)| Ready { place: place(self.wanted.form, a.level, a.time), source: Source::Other(n) }),
+        );
         // Those of each part are in order of time, which a stable sort makes use of.
         ready.sort_by_key(|one| one.place);
         Printer::new(self, &parts, &ready).print(threads, take)

@@ -1,5 +1,6 @@
 //! Each way in which one identity makes, changes or takes on another.
 
+use sentinel_json::Document;
 use sentinel_model::{Channel, Provenance};
 use serde_json::{Value as Json, json};
 
@@ -13,13 +14,13 @@ fn event(name: &str, source: &str, identity: &Json, rest: &Json) -> Event {
         "eventTime": "2024-05-06T07:08:09Z", "recipientAccountId": "111122223333", "userIdentity": identity});
     record.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
     let text = record.to_string();
-    let value = sonic_rs::from_str(&text).unwrap();
+    let document = Document::parse(&text).unwrap();
     let provenance = Provenance {
         channel: Channel::Folder { path: "x".into() },
         received_at: sentinel_model::Timestamp::UNIX_EPOCH,
     };
     let envelope = Envelope::default();
-    let record = Record::new(&text, &value, &envelope, Position::default());
+    let record = Record::new(&text, document.root(), &envelope, Position::default());
     normalise::normalise(&record, provenance).unwrap()
 }
 

@@ -1,24 +1,24 @@
 //! Reading members of records that may be absent, null, empty or of another type than usual.
 
-use sonic_rs::{JsonValueTrait as _, Value};
+use sentinel_json::Value;
 
 /// The member at a path of keys.
-pub(crate) fn path<'a>(value: &'a Value, keys: &[&str]) -> Option<&'a Value> {
+pub(crate) fn path<'a>(value: Value<'a>, keys: &[&str]) -> Option<Value<'a>> {
     keys.iter().try_fold(value, |v, key| v.get(*key))
 }
 
 /// A text that is there and not empty.
-pub(crate) fn text<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
+pub(crate) fn text<'a>(value: Value<'a>, key: &str) -> Option<&'a str> {
     value.get(key)?.as_str().filter(|s| !s.is_empty())
 }
 
 /// The same at a path of keys.
-pub(crate) fn text_at<'a>(value: &'a Value, keys: &[&str]) -> Option<&'a str> {
+pub(crate) fn text_at<'a>(value: Value<'a>, keys: &[&str]) -> Option<&'a str> {
     path(value, keys)?.as_str().filter(|s| !s.is_empty())
 }
 
 /// A boolean, also written as text.
-pub(super) fn boolean(member: Option<&Value>) -> Option<bool> {
+pub(super) fn boolean(member: Option<Value<'_>>) -> Option<bool> {
     let member = member?;
     member.as_bool().or_else(|| match member.as_str()? {
         "true" | "True" => Some(true),
@@ -28,8 +28,8 @@ pub(super) fn boolean(member: Option<&Value>) -> Option<bool> {
 }
 
 /// A value as text: a string's content, else its JSON.
-pub(super) fn as_text(value: &Value) -> String {
-    value.as_str().map_or_else(|| sonic_rs::to_string(value).unwrap_or_default(), str::to_owned)
+pub(super) fn as_text(value: Value<'_>) -> String {
+    value.as_str().map_or_else(|| value.compact(), str::to_owned)
 }
 
 /// Whether a text can be an account id: digits only (12 in AWS; replays shorten them). Anything else must not

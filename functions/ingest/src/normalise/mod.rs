@@ -9,8 +9,8 @@ mod targets;
 
 use std::{borrow::Cow, net::IpAddr};
 
+use sentinel_json::Kind;
 use sentinel_model::{Action, Event, Network, Outcome, Principal, Provenance, RawRecord, SourceKind, Timestamp, time};
-use sonic_rs::{JsonType, JsonValueTrait as _};
 
 use crate::{Envelope, Record, head, head::Head, identity, lineage};
 
@@ -76,9 +76,9 @@ pub fn region<'a>(head: &Head<'a>, envelope: &'a Envelope) -> Option<&'a str> {
 /// The event's time, and whether the record itself told it. Without a readable `eventTime` it is the
 /// envelope's, the key's, the file's, and last that of arrival.
 pub fn event_time(head: &Head<'_>, envelope: &Envelope, received_at: Timestamp) -> (Timestamp, bool) {
-    let own = head.event_time.and_then(|t| match t.get_type() {
-        JsonType::String => time::parse_event_time(t.as_str()?),
-        JsonType::Number => time::epoch(t.as_i64()?),
+    let own = head.event_time.and_then(|t| match t.kind() {
+        Kind::String => time::parse_event_time(t.as_str()?),
+        Kind::Number => time::epoch(t.as_i64()?),
         _ => None,
     });
     match own {
@@ -103,7 +103,7 @@ fn failure<'a>(head: &Head<'a>) -> Option<Cow<'a, str>> {
     let code = head.error_code.filter(|c| !c.is_null());
     let code = code.map(|code| match code.as_str() {
         Some(text) => Cow::Borrowed(text),
-        None => Cow::Owned(sonic_rs::to_string(code).unwrap_or_default()),
+        None => Cow::Owned(code.compact()),
     });
     if let Some(code) = code.filter(|c| !c.is_empty()) {
         return Some(code);

@@ -1,8 +1,8 @@
 //! Who acted: the principal of a record, from `userIdentity` (AWS CloudTrail User Guide, "CloudTrail
 //! userIdentity element").
 
+use sentinel_json::Value;
 use sentinel_model::{Principal, PrincipalKind};
-use sonic_rs::{JsonValueTrait as _, Value};
 
 use super::{is_account, partition, text_at};
 use crate::head::{self, Head, text};

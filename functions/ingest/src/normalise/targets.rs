@@ -1,7 +1,7 @@
 //! What was acted on: the record's `resources`, and the request parameters that name things.
 
+use sentinel_json::Value;
 use sentinel_model::Target;
-use sonic_rs::{JsonContainerTrait as _, JsonValueTrait as _, Value};
 
 use super::{text, text_at};
 
@@ -49,9 +49,9 @@ const PARAMETERS: [&str; 34] = [
 ];
 
 /// The targets of a record, each once, resources with an ARN first.
-pub fn targets(record: &Value) -> Vec<Target> {
+pub fn targets(record: Value<'_>) -> Vec<Target> {
     let mut found = Vec::new();
-    for resource in record.get("resources").and_then(|r| r.as_array()).into_iter().flat_map(|r| r.iter()) {
+    for resource in record.get("resources").into_iter().flat_map(Value::items) {
         let id = ["ARN", "arn", "ARNPrefix", "resourceName"].iter().find_map(|k| text(resource, k));
         if let Some(id) = id {
             let kind = text(resource, "type").or_else(|| text(resource, "resourceType")).unwrap_or("resource");
@@ -64,8 +64,8 @@ pub fn targets(record: &Value) -> Vec<Target> {
             add(&mut found, id, name, None);
         }
     }
-    let listed = parameters.get("instancesSet").and_then(|s| s.get("items")).and_then(|i| i.as_array());
-    for item in listed.into_iter().flat_map(|i| i.iter()) {
+    let listed = parameters.get("instancesSet").and_then(|s| s.get("items"));
+    for item in listed.into_iter().flat_map(Value::items) {
         if let Some(id) = text(item, "instanceId") {
             add(&mut found, id, "instanceId", None);
         }

@@ -1,8 +1,8 @@
 //! Each fact about CloudTrail's records that normalising rests on.
 
+use sentinel_json::Document;
 use sentinel_model::{Channel, PrincipalKind};
 use serde_json::{Value as Json, json};
-use sonic_rs::Value;
 
 use super::*;
 use crate::reader::KeyHints;
@@ -44,9 +44,10 @@ fn with(changes: &Json) -> Json {
 
 fn event_in(record: &Json, envelope: &Envelope) -> Event {
     let text = record.to_string();
-    let value: Value = sonic_rs::from_str(&text).unwrap();
-    let event = normalise(&Record::new(&text, &value, envelope, Position::default()), provenance()).unwrap();
-    same(&sketch(&Head::of(&value), envelope, provenance().received_at), &event);
+    let document = Document::parse(&text).unwrap();
+    let value = document.root();
+    let event = normalise(&Record::new(&text, value, envelope, Position::default()), provenance()).unwrap();
+    same(&sketch(&Head::of(value), envelope, provenance().received_at), &event);
     event
 }
 
@@ -410,21 +411,24 @@ fn what_is_no_account_id_does_not_reach_keys() {
 
 #[test]
 fn the_sender_must_be_the_recipient() {
-    let value = sonic_rs::from_str(&base().to_string()).unwrap();
+    let text = base().to_string();
+    let document = Document::parse(&text).unwrap();
+    let head = Head::of(document.root());
     let with_account = |account: &str| Envelope { account: Some(account.into()), ..Envelope::default() };
     let with_key = |account: &str| Envelope {
         key: KeyHints { account: Some(account.into()), ..KeyHints::default() },
         ..Envelope::default()
     };
-    assert_eq!(check_account(&Head::of(&value), &with_account("111122223333")), Ok(()));
-    assert_eq!(check_account(&Head::of(&value), &with_key("111122223333")), Ok(()));
+    assert_eq!(check_account(&head, &with_account("111122223333")), Ok(()));
+    assert_eq!(check_account(&head, &with_key("111122223333")), Ok(()));
     let mismatch = AccountMismatch { record: "111122223333".into(), sender: "444455556666".into() };
-    assert_eq!(check_account(&Head::of(&value), &with_account("444455556666")), Err(mismatch.clone()));
-    assert_eq!(check_account(&Head::of(&value), &with_key("444455556666")), Err(mismatch));
+    assert_eq!(check_account(&head, &with_account("444455556666")), Err(mismatch.clone()));
+    assert_eq!(check_account(&head, &with_key("444455556666")), Err(mismatch));
     let owner = Envelope { owner: Some("444455556666".into()), ..Envelope::default() };
-    assert_eq!(check_account(&Head::of(&value), &owner), Ok(()), "a log group's owner is not compared");
-    let old = sonic_rs::from_str(&with(&json!({"recipientAccountId": null})).to_string()).unwrap();
-    assert_eq!(check_account(&Head::of(&old), &with_account("444455556666")), Ok(()));
+    assert_eq!(check_account(&head, &owner), Ok(()), "a log group's owner is not compared");
+    let text = with(&json!({"recipientAccountId": null})).to_string();
+    let old = Document::parse(&text).unwrap();
+    assert_eq!(check_account(&Head::of(old.root()), &with_account("444455556666")), Ok(()));
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD};
+use sentinel_json::Document;
 use sentinel_model::{Timestamp, time};
 use sentinel_state::polls::SeenMinute;
-use sonic_rs::JsonValueTrait as _;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{head::Head, identity};
@@ -16,11 +16,12 @@ const MOST: usize = 32_000;
 
 /// The identity of a record, as id and content, and its minute. What cannot be read is known by its text.
 pub(super) fn of_record(record: &str, otherwise: Timestamp) -> (u64, i64) {
-    let Ok(value) = sonic_rs::from_str::<sonic_rs::Value>(record) else {
+    let Ok(document) = Document::parse(record) else {
         return (xxh3_64(record.as_bytes()), minute(otherwise));
     };
-    let id = identity::event_id(&Head::of(&value), &value, record);
-    let hash = xxh3_64(format!("{id}\u{0}{}", identity::content_hash(&value)).as_bytes());
+    let value = document.root();
+    let id = identity::event_id(&Head::of(value), value, record);
+    let hash = xxh3_64(format!("{id}\u{0}{}", identity::content_hash(value)).as_bytes());
     let at = value.get("eventTime").and_then(|v| v.as_str()).and_then(time::parse_event_time);
     (hash, minute(at.unwrap_or(otherwise)))
 }

@@ -10,12 +10,12 @@ use std::fmt;
 use std::io::Read;
 use std::sync::Arc;
 
+use sentinel_json::Value;
 use sentinel_model::Timestamp;
 
 use crate::Head;
 
 mod key;
-mod quick;
 mod scan;
 mod source;
 mod spare;
@@ -94,7 +94,7 @@ pub struct Record<'a> {
     /// Its JSON text, exactly as it came.
     pub text: &'a str,
     /// The same, parsed.
-    pub value: &'a sonic_rs::Value,
+    pub value: Value<'a>,
     /// The members that nearly everybody asks for.
     pub head: Head<'a>,
     /// What is known from around it.
@@ -105,7 +105,7 @@ pub struct Record<'a> {
 
 impl<'a> Record<'a> {
     /// A record of this text, parsed.
-    pub fn new(text: &'a str, value: &'a sonic_rs::Value, envelope: &'a Envelope, position: Position) -> Self {
+    pub fn new(text: &'a str, value: Value<'a>, envelope: &'a Envelope, position: Position) -> Self {
         Self { text, value, head: Head::of(value), envelope, position }
     }
 }

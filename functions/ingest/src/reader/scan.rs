@@ -9,13 +9,9 @@
 /// Members of a wrapping that hold records, as far as they can be large.
 const CONTAINERS: [&[u8]; 5] = [b"Records", b"Events", b"logEvents", b"hits", b"Messages"];
 
-/// Whether a member of a parsed object is one that would be read record by record.
-pub(super) fn wraps(key: &str, value: &sonic_rs::Value) -> bool {
-    use sonic_rs::JsonValueTrait as _;
-    // Each begins with one of these letters.
-    matches!(key.as_bytes().first(), Some(b'R' | b'E' | b'l' | b'h' | b'M'))
-        && CONTAINERS.contains(&key.as_bytes())
-        && (value.is_array() || (key == "hits" && value.is_object()))
+/// Whether a member that is an array or object is one that is read record by record.
+pub(super) fn wraps(key: &[u8], object: bool) -> bool {
+    (!object || key == b"hits") && CONTAINERS.contains(&key)
 }
 
 /// What the machine wants next.
@@ -51,7 +47,6 @@ pub(super) struct Scanner {
     /// One bit a level, set for an object; the innermost is the lowest.
     levels: u128,
     depth: u32,
-    deepest: u32,
     limit: u32,
     expect: Expect,
     in_string: bool,
@@ -70,7 +65,6 @@ impl Scanner {
             at: 0,
             levels: 0,
             depth: 0,
-            deepest: 0,
             limit: limit.min(Self::DEEPEST),
             expect: Expect::Value,
             in_string: false,
@@ -83,12 +77,7 @@ impl Scanner {
     /// For a text that starts inside an object: right behind its opening bracket, or behind one of its values.
     pub(super) fn inside(limit: u32, after_value: bool) -> Self {
         let expect = if after_value { Expect::CommaOrEnd } else { Expect::KeyOrEnd };
-        Self { levels: 1, depth: 1, deepest: 1, expect, ..Self::new(limit) }
-    }
-
-    /// Deepest level reached; the object itself is 1.
-    pub(super) fn deepest(&self) -> u32 {
-        self.deepest
+        Self { levels: 1, depth: 1, expect, ..Self::new(limit) }
     }
 
     /// How far it has read.
@@ -224,7 +213,7 @@ impl Scanner {
         }
         if self.depth == 1 && self.in_object() {
             let key = &text[self.key.0.min(text.len())..self.key.1.min(text.len())];
-            if (bracket == b'[' || key == b"hits") && CONTAINERS.contains(&key) {
+            if wraps(key, bracket == b'{') {
                 // The value is read by others; behind it, this object goes on.
                 self.expect = Expect::CommaOrEnd;
                 return Err(Step::Container(i));
@@ -235,7 +224,6 @@ impl Scanner {
         }
         self.levels = self.levels << 1 | u128::from(bracket == b'{');
         self.depth += 1;
-        self.deepest = self.deepest.max(self.depth);
         self.expect = if bracket == b'{' { Expect::KeyOrEnd } else { Expect::ValueOrEnd };
         Ok(i + 1)
     }

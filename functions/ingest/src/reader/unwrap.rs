@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use base64::Engine as _;
+use sentinel_json::{Document, Error, Value};
 use sentinel_model::{Timestamp, time};
-use sonic_rs::{JsonValueTrait as _, Value};
 
-use super::{Envelope, Found, Limits, Position, Record, scan};
+use super::{Envelope, Found, Limits, Position, Record};
 use crate::Head;
 
 /// What a step of reading gives out.
@@ -24,11 +24,9 @@ pub(super) struct Wrapped {
     pub(super) position: Position,
 }
 
-/// An object cut out of a text.
+/// An object of a text.
 pub(super) struct Object<'a> {
-    pub(super) text: &'a [u8],
-    /// Its deepest nesting, itself counted as 1.
-    pub(super) deepest: u32,
+    pub(super) document: &'a Document<'a>,
     pub(super) envelope: &'a Arc<Envelope>,
     pub(super) position: Position,
     /// Whether it stands in a control message of CloudWatch Logs.
@@ -40,63 +38,37 @@ const KIND_CHARS: usize = 120;
 /// How base64 of gzip begins: its magic number and method.
 pub(super) const GZIP_BASE64: &str = "H4sI";
 
-/// What the members of an object say that it is, found in one walk over them.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Shape<'v> {
-    head: Head<'v>,
-    /// Whether one of its members holds records.
-    pub(super) wraps: bool,
-}
-
-impl<'v> Shape<'v> {
-    pub(super) fn of(value: &'v Value) -> Self {
-        let mut wraps = false;
-        let head = Head::with(value, |key, member| wraps |= scan::wraps(key, member));
-        Self { head, wraps }
+/// Why an object cannot be read.
+pub(super) fn reason(error: Error) -> String {
+    match error {
+        Error::NotUtf8 { at } => format!("not UTF-8 from its byte {at} on"),
+        Error::Broken { what, .. } => format!("not JSON: {what}"),
+        other => format!("not JSON: {other}"),
     }
 }
 
-/// Parses an object.
-pub(super) fn parse(object: &Object<'_>) -> Result<Value, String> {
-    sonic_rs::from_str(utf8(object.text)?).map_err(|e| invalid(&e))
-}
-
-fn utf8(text: &[u8]) -> Result<&str, String> {
-    // The fast check does not say where it failed.
-    simdutf8::basic::from_utf8(text)
-        .or_else(|_| std::str::from_utf8(text))
-        .map_err(|e| format!("not UTF-8 from its byte {} on", e.valid_up_to()))
-}
-
-/// The first line of the parser's error: the rest shows the text itself.
-fn invalid(e: &sonic_rs::Error) -> String {
-    let message = e.to_string();
-    let first = message.lines().next().unwrap_or_default();
-    let first = first.split(" at line").next().unwrap_or_default();
-    format!("not JSON: {}", first.trim_end_matches('.'))
-}
-
-fn measure(text: &str, deepest: u32, limits: &Limits) -> Result<(), String> {
+fn measure(text: &str, deepest: usize, limits: &Limits) -> Result<(), String> {
     if text.len() > limits.record_bytes {
         return Err(format!("larger than {} bytes", limits.record_bytes));
     }
-    if deepest > limits.nesting {
+    if deepest > limits.nesting as usize {
         return Err(format!("nested deeper than {} levels", limits.nesting));
     }
     Ok(())
 }
 
 /// Looks at a parsed object and tells what is in it; an error says why it is malformed.
-pub(super) fn examine(object: &Object<'_>, value: &Value, shape: Shape<'_>, out: &mut Out<'_>) -> Result<(), String> {
-    let item = Item { text: utf8(object.text)?, value, head: shape.head, deepest: object.deepest, object };
+pub(super) fn examine(object: &Object<'_>, out: &mut Out<'_>) -> Result<(), String> {
+    let (text, value) = (object.document.text(), object.document.root());
+    let item = Item { text, value, head: Head::of(value), deepest: object.document.deepest(), object };
     item.look(object.envelope, 0, out)
 }
 
 struct Item<'a> {
     text: &'a str,
-    value: &'a Value,
+    value: Value<'a>,
     head: Head<'a>,
-    deepest: u32,
+    deepest: usize,
     object: &'a Object<'a>,
 }
 
@@ -194,12 +166,12 @@ impl Item<'_> {
 
     /// An object that stands as a member in this one.
     fn inner(&self, member: &str, envelope: &Arc<Envelope>, depth: u32, out: &mut Out<'_>) -> Result<(), String> {
-        let raw = sonic_rs::get(self.text, [member]).map_err(|e| invalid(&e))?;
-        let text = raw.as_raw_str();
-        let value = sonic_rs::from_str(text).map_err(|e| invalid(&e))?;
-        let head = Head::of(&value);
+        let Some((value, text)) = self.value.get(member).and_then(|value| Some((value, value.written()?))) else {
+            return Err(format!("its {member} is no object"));
+        };
+        let head = Head::of(value);
         // What nests deepest may stand beside the member; then this is a level too strict for no real record.
-        let item = Item { text, value: &value, head, deepest: self.deepest.saturating_sub(1), object: self.object };
+        let item = Item { text, value, head, deepest: self.deepest.saturating_sub(1), object: self.object };
         item.look(envelope, depth + 1, out)
     }
 
@@ -253,30 +225,32 @@ pub(super) fn looks_like_json(text: &str) -> bool {
 pub(super) fn wrapping(head: &[u8], outer: &Arc<Envelope>) -> (Arc<Envelope>, bool) {
     let mut text = head.to_vec();
     text.extend_from_slice(b"0}");
-    let Ok(value) = sonic_rs::from_slice::<Value>(&text) else { return (outer.clone(), false) };
+    let parsed = std::str::from_utf8(&text).ok().and_then(|text| Document::parse(text).ok());
+    let Some(document) = parsed else { return (outer.clone(), false) };
+    let value = document.root();
     let control = value.get("messageType").and_then(|t| t.as_str()) == Some("CONTROL_MESSAGE");
     let mut envelope = outer.clone();
-    if let Some(owner) = text_of(&value, "owner") {
+    if let Some(owner) = text_of(value, "owner") {
         Arc::make_mut(&mut envelope).owner = Some(owner);
     }
     (envelope, control)
 }
 
-fn is_record(value: &Value) -> bool {
+fn is_record(value: Value<'_>) -> bool {
     Head::of(value).is_record()
 }
 
 /// AWS CloudTrail User Guide, "CloudTrail record contents for Insights events".
-fn is_insight(value: &Value) -> bool {
+fn is_insight(value: Value<'_>) -> bool {
     value.get("insightDetails").is_some()
         || value.get("eventType").and_then(|t| t.as_str()) == Some("AwsCloudTrailInsight")
 }
 
-fn has_any(value: &Value, keys: &[&str]) -> bool {
+fn has_any(value: Value<'_>, keys: &[&str]) -> bool {
     keys.iter().any(|k| value.get(*k).is_some())
 }
 
-fn kind_of(value: &Value) -> String {
+fn kind_of(value: Value<'_>) -> String {
     if is_insight(value) {
         return "cloudtrail-insight".to_owned();
     }
@@ -298,12 +272,12 @@ fn kind_name(family: &str, name: &str) -> String {
     format!("{family}:{name}")
 }
 
-fn text_of(value: &Value, key: &str) -> Option<String> {
+fn text_of(value: Value<'_>, key: &str) -> Option<String> {
     value.get(key).and_then(|v| v.as_str()).filter(|s| !s.is_empty()).map(str::to_owned)
 }
 
 /// A time as text, epoch seconds or epoch milliseconds.
-fn time_of(value: Option<&Value>) -> Option<Timestamp> {
+fn time_of(value: Option<Value<'_>>) -> Option<Timestamp> {
     let value = value?;
     if let Some(text) = value.as_str() {
         return time::parse_event_time(text);

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use sentinel_json::{Document, Memory};
+
 use super::scan;
 use super::source::Text;
 use super::unwrap::{self, Out};
@@ -72,6 +74,8 @@ pub(super) struct Walker<'r> {
     started: bool,
     told: Told,
     last_junk_line: u64,
+    /// What the last object was read with.
+    memory: Memory,
 }
 
 impl<'r> Walker<'r> {
@@ -85,6 +89,7 @@ impl<'r> Walker<'r> {
             started: false,
             told: Told::default(),
             last_junk_line: 0,
+            memory: Memory::default(),
         }
     }
 
@@ -345,12 +350,12 @@ impl<'r> Walker<'r> {
         }
         let from = self.window.pos();
         let text = &self.window.held()[from..=from + end];
-        let Ok(inner) = sonic_rs::from_slice::<String>(text) else { return Ok(false) };
-        if !unwrap::looks_like_json(&inner) {
+        let Ok(document) = Document::read(text, 0, Memory::default(), |_, _| false) else { return Ok(false) };
+        let Some(inner) = document.root().as_str().filter(|inner| unwrap::looks_like_json(inner)) else {
             return Ok(false);
-        }
+        };
         let envelope = self.context().envelope;
-        out.wrapped.push(unwrap::Wrapped { bytes: inner.into_bytes(), envelope, position });
+        out.wrapped.push(unwrap::Wrapped { bytes: inner.as_bytes().to_vec(), envelope, position });
         self.window.seek(from + end + 1);
         self.told.now_json(out.sink);
         Ok(true)

@@ -1,7 +1,8 @@
 //! Objects: cut out whole, or entered when they wrap records; and where to resume when one is broken.
 
-use super::super::quick;
-use super::super::scan::{Scanner, Skip, Step};
+use sentinel_json::Document;
+
+use super::super::scan::{self, Scanner, Skip, Step};
 use super::super::unwrap::{self, Out};
 use super::super::{Found, Position, ReadError};
 use super::{Context, ENVELOPE_BYTES, Frame, MAX_FRAMES, Next, Walker, starts_afresh};
@@ -37,7 +38,7 @@ impl Walker<'_> {
                     }
                 }
                 Step::End(length) => {
-                    self.examine(position, length, scanner.deepest(), out);
+                    self.examine(position, length, out);
                     let from = self.window.pos();
                     self.window.release();
                     self.window.seek(from + length);
@@ -70,53 +71,57 @@ impl Walker<'_> {
     fn quick(&mut self, position: Position, out: &mut Out<'_>) -> bool {
         let from = self.window.pos();
         let held = &self.window.held()[from..];
-        let Some(cut) = quick::cut(&held[..held.len().min(self.limits.record_bytes)]) else { return false };
-        // All of its brackets nest no deeper than there are.
-        if cut.opened > self.limits.nesting {
-            return false;
-        }
+        let held = &held[..held.len().min(self.limits.record_bytes)];
+        let memory = std::mem::take(&mut self.memory);
+        let document = match Document::read(held, self.limits.nesting as usize, memory, scan::wraps) {
+            Ok(document) => document,
+            Err((_, memory)) => {
+                self.memory = memory;
+                return false;
+            }
+        };
         let object = unwrap::Object {
-            text: &held[..cut.end],
-            deepest: cut.opened,
+            document: &document,
             envelope: &self.frames.last().map_or(&self.context, Frame::context).envelope,
             position: self.outer.unwrap_or(position),
             control: self.frames.last().map_or(&self.context, Frame::context).control,
         };
-        let Ok(value) = unwrap::parse(&object) else { return false };
-        let shape = unwrap::Shape::of(&value);
-        if shape.wraps {
-            return false;
-        }
         self.told.now_json(out.sink);
-        if let Err(reason) = unwrap::examine(&object, &value, shape, out) {
+        if let Err(reason) = unwrap::examine(&object, out) {
             (out.sink)(Found::Malformed { position: object.position, reason });
         }
-        self.window.seek(from + cut.end);
+        let length = document.text().len();
+        self.memory = document.into_memory();
+        self.window.seek(from + length);
         true
     }
 
     /// Looks at a finished object.
-    fn examine(&mut self, position: Position, length: usize, deepest: u32, out: &mut Out<'_>) {
+    fn examine(&mut self, position: Position, length: usize, out: &mut Out<'_>) {
         let context = self.context();
         let shown = self.outer.unwrap_or(position);
         let from = self.window.pos();
-        let object = unwrap::Object {
-            text: &self.window.held()[from..from + length],
-            deepest,
-            envelope: &context.envelope,
-            position: shown,
-            control: context.control,
-        };
-        match unwrap::parse(&object) {
-            Ok(value) => {
+        let text = &self.window.held()[from..from + length];
+        let deepest = (self.limits.nesting + ENVELOPE_LEVELS) as usize;
+        match Document::read(text, deepest, std::mem::take(&mut self.memory), |_, _| false) {
+            Ok(document) => {
                 // What is pending is told first, so that the order is the text's.
                 self.told.now_json(out.sink);
-                let shape = unwrap::Shape::of(&value);
-                if let Err(reason) = unwrap::examine(&object, &value, shape, out) {
+                let object = unwrap::Object {
+                    document: &document,
+                    envelope: &context.envelope,
+                    position: shown,
+                    control: context.control,
+                };
+                if let Err(reason) = unwrap::examine(&object, out) {
                     (out.sink)(Found::Malformed { position: shown, reason });
                 }
+                self.memory = document.into_memory();
             }
-            Err(reason) => self.malformed_candidate(position, position, &reason, out),
+            Err((error, memory)) => {
+                self.memory = memory;
+                self.malformed_candidate(position, position, &unwrap::reason(error), out);
+            }
         }
     }
 

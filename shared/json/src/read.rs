@@ -1,0 +1,470 @@
+//! The walk: from text to a tape of what stands where.
+//!
+//! Each value leaves one slot: of which kind it is, which bytes of the text are its own, and which slot follows it and
+//! all that is in it. A member of an object leaves two, its key first.
+
+use crate::{
+    likeness::{self, Sum},
+    text::{self, Fault},
+    value::{Kind, Value},
+};
+
+/// Why a text is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// It ends inside the value.
+    #[error("the text ends inside a value")]
+    Ends,
+    /// What stands at a byte, from 0, cannot stand there.
+    #[error("{what} at byte {at}")]
+    Broken {
+        /// The byte.
+        at: usize,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// It nests deeper than allowed.
+    #[error("nested deeper than {limit} levels")]
+    TooDeep {
+        /// The levels allowed.
+        limit: usize,
+    },
+    /// Its bytes are no UTF-8.
+    #[error("not UTF-8 from byte {at} on")]
+    NotUtf8 {
+        /// The first byte that is not.
+        at: usize,
+    },
+    /// Whoever reads wanted no more of it.
+    #[error("not read to its end")]
+    Stopped,
+    /// It is larger than places count.
+    #[error("larger than 4 GB")]
+    TooLarge,
+}
+
+/// What a slot holds. Texts are plain where they say what their bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum What {
+    Null,
+    False,
+    True,
+    Number,
+    Plain,
+    /// What it says is in [`Memory::unescaped`] at these bytes.
+    Escaped,
+    Array,
+    Object,
+}
+
+/// One value of the tape.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slot {
+    pub(crate) what: What,
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+    pub(crate) next: u32,
+}
+
+/// An array or object that is not closed yet.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    slot: usize,
+    object: bool,
+    sum: Sum,
+    /// Of the member whose value is read.
+    key: u64,
+}
+
+/// Memory that documents use one after the other.
+#[derive(Debug, Default)]
+pub struct Memory {
+    slots: Vec<Slot>,
+    unescaped: Vec<u8>,
+    open: Vec<Open>,
+}
+
+impl Memory {
+    /// Slots kept for the next document; a larger one's memory is given back.
+    const KEPT: usize = 1 << 16;
+
+    fn clear(&mut self) {
+        if self.slots.capacity() > Self::KEPT || self.unescaped.capacity() > Self::KEPT {
+            *self = Self::default();
+        }
+        self.slots.clear();
+        self.unescaped.clear();
+        self.open.clear();
+    }
+}
+
+/// A JSON value that was read, with all values in it.
+#[derive(Debug)]
+pub struct Document<'t> {
+    text: &'t str,
+    /// What texts with escapes say, one after the other.
+    unescaped: String,
+    slots: Vec<Slot>,
+    open: Vec<Open>,
+    likeness: u64,
+    deepest: usize,
+}
+
+impl<'t> Document<'t> {
+    /// Deepest nesting that [`Self::parse`] takes.
+    pub const DEEPEST: usize = 128;
+
+    /// Reads a text that is one value, white space around it.
+    pub fn parse(text: &'t str) -> Result<Self, Error> {
+        let trimmed = text.trim_start_matches(WHITE);
+        let read = Self::read(trimmed.as_bytes(), Self::DEEPEST, Memory::default(), |_, _| false);
+        let document = read.map_err(|(e, _)| e)?;
+        let rest = &trimmed[document.text.len()..];
+        if rest.trim_start_matches(WHITE).is_empty() {
+            return Ok(document);
+        }
+        Err(Error::Broken { at: text.len() - rest.len(), what: "something follows the value" })
+    }
+
+    /// Reads the value that `bytes` begin with, with at most `deepest` arrays and objects inside each other. What
+    /// follows it is not looked at. The memory comes back with an error, and else with [`Self::into_memory`].
+    /// `stop` is asked about the array and object members of the value, with their key and whether it is an object: with
+    /// `true`, reading ends with [`Error::Stopped`].
+    pub fn read(
+        bytes: &'t [u8],
+        deepest: usize,
+        mut memory: Memory,
+        stop: impl Fn(&[u8], bool) -> bool,
+    ) -> Result<Self, (Error, Memory)> {
+        memory.clear();
+        if u32::try_from(bytes.len()).is_err() {
+            return Err((Error::TooLarge, memory));
+        }
+        let mut walk = Walk { bytes, at: 0, memory, limit: deepest, deepest: 0, stop };
+        let read = walk.value().and_then(|likeness| Ok((utf8(&bytes[..walk.at])?, likeness)));
+        let Walk { memory, deepest, .. } = walk;
+        let (text, likeness) = match read {
+            Ok(read) => read,
+            Err(e) => return Err((e, memory)),
+        };
+        let Memory { slots, unescaped, open } = memory;
+        match String::from_utf8(unescaped) {
+            Ok(unescaped) => Ok(Self { text, unescaped, slots, open, likeness, deepest }),
+            // Cut at escapes, UTF-8 stays UTF-8.
+            Err(e) => {
+                let at = e.utf8_error().valid_up_to();
+                Err((Error::NotUtf8 { at }, Memory { slots, unescaped: e.into_bytes(), open }))
+            }
+        }
+    }
+
+    /// `null`.
+    pub(crate) fn null() -> Document<'static> {
+        Document {
+            text: "null",
+            unescaped: String::new(),
+            slots: vec![Slot { what: What::Null, start: 0, end: 4, next: 1 }],
+            open: Vec::new(),
+            likeness: likeness::of_name(None),
+            deepest: 0,
+        }
+    }
+
+    /// Its memory, to be used again.
+    pub fn into_memory(self) -> Memory {
+        Memory { slots: self.slots, unescaped: self.unescaped.into_bytes(), open: self.open }
+    }
+
+    /// The value.
+    pub fn root(&self) -> Value<'_> {
+        Value::new(self, 0)
+    }
+
+    /// The text of the value.
+    pub fn text(&self) -> &'t str {
+        self.text
+    }
+
+    /// How many arrays and objects are inside each other at most; the value itself counts.
+    pub fn deepest(&self) -> usize {
+        self.deepest
+    }
+
+    /// A hash of the value that ignores the order of keys, white space, and how texts and numbers are spelled: for
+    /// comparing what one process has read.
+    pub fn likeness(&self) -> u64 {
+        self.likeness
+    }
+
+    pub(crate) fn slot(&self, at: usize) -> Slot {
+        self.slots[at]
+    }
+
+    /// What a slot of a text says.
+    pub(crate) fn said(&self, slot: Slot) -> &str {
+        let from = if slot.what == What::Escaped { self.unescaped.as_str() } else { self.text };
+        &from[slot.start as usize..slot.end as usize]
+    }
+}
+
+const WHITE: [char; 4] = [' ', '\t', '\r', '\n'];
+
+fn utf8(bytes: &[u8]) -> Result<&str, Error> {
+    // The fast check does not say where it failed.
+    simdutf8::basic::from_utf8(bytes)
+        .or_else(|_| std::str::from_utf8(bytes))
+        .map_err(|e| Error::NotUtf8 { at: e.valid_up_to() })
+}
+
+struct Walk<'t, S> {
+    bytes: &'t [u8],
+    at: usize,
+    memory: Memory,
+    limit: usize,
+    deepest: usize,
+    stop: S,
+}
+
+/// What comes next.
+enum Next {
+    Value,
+    /// A value ended; its likeness.
+    Ended(u64),
+}
+
+impl<S: Fn(&[u8], bool) -> bool> Walk<'_, S> {
+    fn value(&mut self) -> Result<u64, Error> {
+        let mut next = Next::Value;
+        loop {
+            next = match next {
+                Next::Value => self.begin()?,
+                Next::Ended(likeness) => {
+                    let Some(open) = self.memory.open.last_mut() else { return Ok(likeness) };
+                    if open.object {
+                        open.sum.member(open.key, likeness)
+                    } else {
+                        open.sum.item(likeness)
+                    }
+                    let object = open.object;
+                    self.go_on(object)?
+                }
+            };
+        }
+    }
+
+    /// The next byte that is no white space.
+    #[inline]
+    fn peek(&mut self) -> Result<u8, Error> {
+        loop {
+            match self.bytes.get(self.at) {
+                None => return Err(Error::Ends),
+                Some(b' ' | b'\t' | b'\r' | b'\n') => self.at += 1,
+                Some(byte) => return Ok(*byte),
+            }
+        }
+    }
+
+    fn broken<T>(&self, what: &'static str) -> Result<T, Error> {
+        Err(Error::Broken { at: self.at, what })
+    }
+
+    /// A value begins.
+    #[inline]
+    fn begin(&mut self) -> Result<Next, Error> {
+        match self.peek()? {
+            b'"' => Ok(Next::Ended(self.text()?)),
+            b'{' => self.enter(true),
+            b'[' => self.enter(false),
+            b't' => self.name(b"true", What::True, Some(true)),
+            b'f' => self.name(b"false", What::False, Some(false)),
+            b'n' => self.name(b"null", What::Null, None),
+            b'-' | b'0'..=b'9' => Ok(Next::Ended(self.number()?)),
+            _ => self.broken("a value is missing"),
+        }
+    }
+
+    /// Behind a value in an array or object.
+    #[inline]
+    fn go_on(&mut self, object: bool) -> Result<Next, Error> {
+        match (self.peek()?, object) {
+            (b',', true) => {
+                self.at += 1;
+                if self.peek()? != b'"' {
+                    return self.broken("a key is missing");
+                }
+                self.key()?;
+                Ok(Next::Value)
+            }
+            (b',', false) => {
+                self.at += 1;
+                Ok(Next::Value)
+            }
+            (b'}', true) | (b']', false) => Ok(self.leave()),
+            _ => self.broken("a comma or closing bracket is missing"),
+        }
+    }
+
+    fn enter(&mut self, object: bool) -> Result<Next, Error> {
+        if self.memory.open.len() == self.limit {
+            return Err(Error::TooDeep { limit: self.limit });
+        }
+        if self.stops(object) {
+            return Err(Error::Stopped);
+        }
+        let slot = self.memory.slots.len();
+        let what = if object { What::Object } else { What::Array };
+        self.push(what, self.at, self.at);
+        let sum = if object { Sum::of_object() } else { Sum::of_array() };
+        self.memory.open.push(Open { slot, object, sum, key: 0 });
+        self.deepest = self.deepest.max(self.memory.open.len());
+        self.at += 1;
+        match (self.peek()?, object) {
+            (b'}', true) | (b']', false) => Ok(self.leave()),
+            (b'"', true) => {
+                self.key()?;
+                Ok(Next::Value)
+            }
+            (_, true) => self.broken("a key is missing"),
+            (_, false) => Ok(Next::Value),
+        }
+    }
+
+    /// Whether this member of the value, an array or object, is one to stop at.
+    fn stops(&self, object: bool) -> bool {
+        let [Open { object: true, .. }] = self.memory.open.as_slice() else { return false };
+        let Some(key) = self.memory.slots.last() else { return false };
+        let from = if key.what == What::Escaped { &self.memory.unescaped } else { self.bytes };
+        from.get(key.start as usize..key.end as usize).is_some_and(|key| (self.stop)(key, object))
+    }
+
+    /// A closing bracket.
+    fn leave(&mut self) -> Next {
+        self.at += 1;
+        let next = number(self.memory.slots.len());
+        // Whoever leaves has entered.
+        let Some(open) = self.memory.open.pop() else { return Next::Ended(0) };
+        let slot = &mut self.memory.slots[open.slot];
+        (slot.end, slot.next) = (number(self.at), next);
+        Next::Ended(open.sum.end(open.object))
+    }
+
+    /// A key and its colon.
+    #[inline]
+    fn key(&mut self) -> Result<(), Error> {
+        let likeness = self.text()?;
+        if let Some(open) = self.memory.open.last_mut() {
+            open.key = likeness;
+        }
+        if self.peek()? != b':' {
+            return self.broken("a colon is missing");
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    #[inline]
+    fn push(&mut self, what: What, start: usize, end: usize) {
+        let next = number(self.memory.slots.len() + 1);
+        self.memory.slots.push(Slot { what, start: number(start), end: number(end), next });
+    }
+
+    /// A string, at its opening quote.
+    #[inline]
+    fn text(&mut self) -> Result<u64, Error> {
+        let start = self.at + 1;
+        let end = text::special(self.bytes, start);
+        if self.bytes.get(end) == Some(&b'"') {
+            self.push(What::Plain, start, end);
+            self.at = end + 1;
+            return Ok(likeness::of_text(&self.bytes[start..end]));
+        }
+        self.escaped(start, end)
+    }
+
+    /// A string that is not plain up to its end.
+    #[cold]
+    fn escaped(&mut self, start: usize, special: usize) -> Result<u64, Error> {
+        let begin = self.memory.unescaped.len();
+        self.memory.unescaped.extend_from_slice(&self.bytes[start..special]);
+        self.at = text::unescape(self.bytes, special, &mut self.memory.unescaped).map_err(|fault| match fault {
+            Fault::Ends => Error::Ends,
+            Fault::At(at, what) => Error::Broken { at, what },
+        })?;
+        let end = self.memory.unescaped.len();
+        self.push(What::Escaped, begin, end);
+        Ok(likeness::of_text(&self.memory.unescaped[begin..end]))
+    }
+
+    fn name(&mut self, name: &[u8], what: What, flag: Option<bool>) -> Result<Next, Error> {
+        let rest = &self.bytes[self.at..];
+        if !rest.starts_with(name) {
+            return if name.starts_with(rest) { Err(Error::Ends) } else { self.broken("no such name") };
+        }
+        self.push(what, self.at, self.at + name.len());
+        self.at += name.len();
+        Ok(Next::Ended(likeness::of_name(flag)))
+    }
+
+    fn digits(&mut self) -> Result<(), Error> {
+        let start = self.at;
+        while self.bytes.get(self.at).is_some_and(u8::is_ascii_digit) {
+            self.at += 1;
+        }
+        match self.bytes.get(self.at) {
+            _ if self.at > start => Ok(()),
+            None => Err(Error::Ends),
+            Some(_) => self.broken("a digit is missing"),
+        }
+    }
+
+    fn number(&mut self) -> Result<u64, Error> {
+        let start = self.at;
+        if self.bytes[self.at] == b'-' {
+            self.at += 1;
+        }
+        let first = self.at;
+        self.digits()?;
+        if self.bytes[first] == b'0' && self.at > first + 1 {
+            self.at = first + 1;
+            return self.broken("a number begins with 0");
+        }
+        if self.bytes.get(self.at) == Some(&b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if matches!(self.bytes.get(self.at), Some(b'e' | b'E')) {
+            self.at += 1;
+            if matches!(self.bytes.get(self.at), Some(b'+' | b'-')) {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        self.push(What::Number, start, self.at);
+        // Digits, signs, a dot and an e are UTF-8.
+        let text = std::str::from_utf8(&self.bytes[start..self.at]).unwrap_or_default();
+        likeness::of_digits(text).ok_or(Error::Broken { at: start, what: "a number is too large" })
+    }
+}
+
+/// A place, which is below 2^32 because the text is no longer.
+#[inline]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "texts of more bytes are refused, and have no more slots than bytes"
+)]
+const fn number(place: usize) -> u32 {
+    place as u32
+}
+
+impl Slot {
+    pub(crate) fn kind(self) -> Kind {
+        match self.what {
+            What::Null => Kind::Null,
+            What::False | What::True => Kind::Boolean,
+            What::Number => Kind::Number,
+            What::Plain | What::Escaped => Kind::String,
+            What::Array => Kind::Array,
+            What::Object => Kind::Object,
+        }
+    }
+}
