@@ -6,7 +6,7 @@
 //! ones said of a text from record to record ([`heard`]).
 
 use std::{
-    cell::{Cell, OnceCell},
+    cell::{Cell, OnceCell, RefCell},
     sync::OnceLock,
 };
 
@@ -174,6 +174,7 @@ impl Fields {
             places: vec![Cell::new(0); self.paths.len()].into(),
             verdicts: vec![Cell::new(0); self.verdicts].into(),
             begins: vec![Cell::new(0); self.keys.len()].into(),
+            found: RefCell::default(),
             heard: Heard::default(),
         }
     }
@@ -184,7 +185,7 @@ impl Fields {
         Lookup {
             record,
             fields: self,
-            opened: Opened::new(&self.keys, &scratch.begins),
+            opened: Opened::new(&scratch.begins, &scratch.found),
             places: &scratch.places,
             known: [const { Cell::new(Known { value: None, kind: Kind::Nothing }) }; REMEMBERED],
             count: Cell::new(0),
@@ -202,6 +203,7 @@ pub(crate) struct Scratch {
     places: Box<[Cell<u8>]>,
     verdicts: Box<[Cell<u8>]>,
     begins: Box<[Cell<u32>]>,
+    found: RefCell<Vec<u32>>,
     heard: Heard,
 }
 

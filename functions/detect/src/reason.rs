@@ -98,23 +98,30 @@ fn name(said: &mut String, text: &str) {
 
 fn clip(said: &mut String, text: &str, most: usize) {
     // Nearly all names: nothing to clean, nothing to cut. Without a way out early, many bytes are looked at at once.
-    if text.len() <= most && text.bytes().fold(true, |plain, b| plain & b.is_ascii_graphic()) {
+    let plain = |b: u8| u8::from(b.wrapping_sub(b'!') < 0x7f - b'!');
+    if text.len() <= most && text.bytes().fold(1, |all, b| all & plain(b)) == 1 {
         return said.push_str(text);
     }
-    let (mut space, mut length) = (false, 0);
-    for c in text.trim().chars() {
-        if c.is_control() || c.is_whitespace() {
-            space = true;
+    let (mut space, mut left) = (false, most);
+    for (n, word) in text.trim().split(|c: char| c.is_control() || c.is_whitespace()).enumerate() {
+        space |= n > 0;
+        if word.is_empty() {
             continue;
         }
-        for c in space.then_some(' ').into_iter().chain([c]) {
-            if length == most {
+        if std::mem::take(&mut space) {
+            if left == 0 {
                 return said.push('…');
             }
-            said.push(c);
-            length += 1;
+            said.push(' ');
+            left -= 1;
         }
-        space = false;
+        let letters = if word.is_ascii() { word.len() } else { word.chars().count() };
+        if letters > left {
+            said.extend(word.chars().take(left));
+            return said.push('…');
+        }
+        said.push_str(word);
+        left -= letters;
     }
 }
 

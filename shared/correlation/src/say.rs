@@ -108,6 +108,9 @@ impl Plan {
 pub struct Calls {
     /// How many there are of each, and how many of those failed.
     counts: BTreeMap<String, (usize, usize)>,
+    /// The call that came last, and what it has to be counted: one call often comes many times.
+    last: String,
+    pending: (usize, usize),
     call: String,
 }
 
@@ -118,15 +121,25 @@ impl Calls {
         push_name(&mut self.call, service.strip_suffix(".amazonaws.com").unwrap_or(service));
         self.call.push(':');
         push_name(&mut self.call, action);
-        let one = (1, usize::from(!success));
-        match self.counts.get_mut(&self.call) {
-            Some(counts) => *counts = (counts.0 + one.0, counts.1 + one.1),
-            None => _ = self.counts.insert(self.call.clone(), one),
+        if self.call != self.last {
+            self.count();
+            std::mem::swap(&mut self.call, &mut self.last);
+        }
+        self.pending = (self.pending.0 + 1, self.pending.1 + usize::from(!success));
+    }
+
+    fn count(&mut self) {
+        let (all, failed) = std::mem::take(&mut self.pending);
+        match self.counts.get_mut(&self.last) {
+            Some(counts) => *counts = (counts.0 + all, counts.1 + failed),
+            None if all > 0 => _ = self.counts.insert(self.last.clone(), (all, failed)),
+            None => {}
         }
     }
 
     /// The sentence.
-    pub fn said(&self) -> String {
+    pub fn said(mut self) -> String {
+        self.count();
         let mut calls: Vec<_> = self.counts.iter().collect();
         calls.sort_by(|a, b| (b.1.0, a.0).cmp(&(a.1.0, b.0)));
         let more = calls.len().saturating_sub(MAX_CALLS);
@@ -163,8 +176,9 @@ fn name(text: &str) -> String {
 }
 
 fn push_name(out: &mut String, text: &str) {
-    // Nearly all names: nothing to clean, nothing to cut.
-    if text.len() <= MAX_CHARS && text.bytes().all(|b| b.is_ascii_graphic()) {
+    // Nearly all names: nothing to clean, nothing to cut. Without a way out early, many bytes are looked at at once.
+    let plain = |b: u8| u8::from(b.wrapping_sub(b' ') < 0x7f - b' ');
+    if text.len() <= MAX_CHARS && text.bytes().fold(1, |all, b| all & plain(b)) == 1 {
         return out.push_str(text);
     }
     out.extend(text.chars().take(MAX_CHARS).map(|c| if c.is_control() { ' ' } else { c }));

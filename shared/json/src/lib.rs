@@ -14,8 +14,9 @@ mod text;
 mod value;
 mod write;
 
+pub use likeness::key_hash;
 pub use read::{Document, Error, Memory};
 #[cfg(test)]
 mod tests;
 
-pub use value::{Items, Kind, Members, Value};
+pub use value::{Items, Key, Keys, Kind, Members, Value};

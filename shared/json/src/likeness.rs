@@ -30,6 +30,18 @@ pub(crate) fn of_text(text: &[u8]) -> u64 {
     rapid(0, text)
 }
 
+/// What a key's slot holds of its hash.
+#[inline]
+#[allow(clippy::cast_possible_truncation, reason = "the lower half")]
+pub(crate) const fn short(hash: u64) -> u32 {
+    hash as u32
+}
+
+/// The hash of a key of this name, see [`Key::hash`](crate::Key::hash).
+pub fn key_hash(name: &str) -> u32 {
+    short(of_text(name.as_bytes()))
+}
+
 /// Of a number as it is written; `None` for one that is not finite.
 pub(crate) fn of_digits(digits: &str) -> Option<u64> {
     // Whole numbers are tried first: nearly all are.

@@ -1,7 +1,8 @@
 //! The walk: from text to a tape of what stands where.
 //!
 //! Each value leaves one slot: of which kind it is, which bytes of the text are its own, and which slot follows it and
-//! all that is in it. A member of an object leaves two, its key first.
+//! all that is in it. A member of an object leaves two, its key first; that has a hash of the key instead of what follows
+//! it, which is always its value.
 
 use crate::{
     likeness::{self, Sum},
@@ -196,11 +197,13 @@ impl<'t> Document<'t> {
         self.likeness
     }
 
+    #[inline]
     pub(crate) fn slot(&self, at: usize) -> Slot {
         self.slots[at]
     }
 
     /// What a slot of a text says.
+    #[inline]
     pub(crate) fn said(&self, slot: Slot) -> &str {
         let from = if slot.what == What::Escaped { self.unescaped.as_str() } else { self.text };
         &from[slot.start as usize..slot.end as usize]
@@ -352,8 +355,9 @@ impl<S: Fn(&[u8], bool) -> bool> Walk<'_, S> {
     #[inline]
     fn key(&mut self) -> Result<(), Error> {
         let likeness = self.text()?;
-        if let Some(open) = self.memory.open.last_mut() {
+        if let (Some(open), Some(slot)) = (self.memory.open.last_mut(), self.memory.slots.last_mut()) {
             open.key = likeness;
+            slot.next = likeness::short(likeness);
         }
         if self.peek()? != b':' {
             return self.broken("a colon is missing");

@@ -251,5 +251,9 @@ fn members_are_found_and_counted_with_their_depth() {
     let inner = root.get("a").and_then(|a| a.get("b")).unwrap();
     assert_eq!(inner.written(), Some(r#"[1,{"c":"\"x\""}]"#));
     assert_eq!(inner.items().nth(1).and_then(|i| i.get("c")).and_then(Value::as_str), Some("\"x\""));
+    let keys: Vec<_> = root.keys().map(|key| (key.name(), root.at(key.place()))).collect();
+    assert_eq!(keys, root.members().collect::<Vec<_>>());
+    assert!(root.keys().all(|key| key.hash() == crate::key_hash(key.name())));
+    assert_eq!(root.at(inner.place()), inner);
     assert!(root.get("x").is_none() && inner.get("a").is_none() && root.items().next().is_none());
 }

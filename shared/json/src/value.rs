@@ -54,6 +54,7 @@ impl<'d> Value<'d> {
     }
 
     #[allow(clippy::cast_possible_truncation, reason = "slots are counted in 32 bits")]
+    #[inline]
     pub(crate) fn new(document: &'d Document<'_>, at: usize) -> Self {
         Self { document, slot: document.slot(at), at: at as u32 }
     }
@@ -121,6 +122,22 @@ impl<'d> Value<'d> {
     pub fn members(self) -> Members<'d> {
         let end = if self.is_object() { self.slot.next } else { 0 };
         Members { document: self.document, at: self.at + 1, end }
+    }
+
+    /// The same, with what finds a member by its key among many.
+    pub fn keys(self) -> Keys<'d> {
+        Keys(self.members())
+    }
+
+    /// Its place in its document.
+    pub fn place(self) -> u32 {
+        self.at
+    }
+
+    /// The value at a place in the same document, which must be one that [`Self::place`] or [`Key::place`] gave.
+    #[inline]
+    pub fn at(self, place: u32) -> Self {
+        Self::new(self.document, place as usize)
     }
 
     /// The items of an array; none of anything else.
@@ -193,6 +210,52 @@ impl<'d> Iterator for Members<'d> {
         let value = Value::new(self.document, self.at as usize + 1);
         self.at = value.slot.next;
         Some((key, value))
+    }
+}
+
+/// Members of an object by their keys.
+#[derive(Debug, Clone)]
+pub struct Keys<'d>(Members<'d>);
+
+impl<'d> Iterator for Keys<'d> {
+    type Item = Key<'d>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let Members { document, at, end } = self.0;
+        if at >= end {
+            return None;
+        }
+        self.0.at = document.slot(at as usize + 1).next;
+        Some(Key { document, slot: document.slot(at as usize), at })
+    }
+}
+
+/// A member of an object.
+#[derive(Debug, Clone, Copy)]
+pub struct Key<'d> {
+    document: &'d Document<'d>,
+    slot: Slot,
+    at: u32,
+}
+
+impl<'d> Key<'d> {
+    /// A hash of its name, that of [`key_hash`](crate::key_hash): different for most other names.
+    #[inline]
+    pub fn hash(self) -> u32 {
+        self.slot.next
+    }
+
+    /// Its name.
+    #[inline]
+    pub fn name(self) -> &'d str {
+        self.document.said(self.slot)
+    }
+
+    /// The place of its value.
+    #[inline]
+    pub fn place(self) -> u32 {
+        self.at + 1
     }
 }
 

@@ -89,8 +89,17 @@ pub fn derived_id(prefix: &str, parts: &[&str]) -> String {
         hasher.update((part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());
     }
-    format!("{prefix}{}", &hex::encode(hasher.finalize())[..32])
+    let (mut digits, digest) = ([0; 32], hasher.finalize());
+    for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(digest) {
+        *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+    }
+    let mut id = String::with_capacity(prefix.len() + digits.len());
+    id.push_str(prefix);
+    id.extend(std::str::from_utf8(&digits));
+    id
 }
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// SHA-256 of a record's JSON with sorted keys, in hexadecimal: the identity of a record that has no
 /// `eventID`.

@@ -5,7 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use sentinel_json::Value;
+use sentinel_json::{Value, key_hash};
 
 /// Longest path with places, in keys; longer ones are looked up key by key.
 const MAX_STEPS: usize = 12;
@@ -82,47 +82,31 @@ impl Branch {
     }
 }
 
-/// Names with places, found without hashing all of their bytes.
+/// Names with places, found by the hashes that keys of records come with.
 #[derive(Debug, Default)]
 struct Names {
     names: Vec<Box<str>>,
-    /// Where a name's [`mix`] says, or behind. Its length is a power of two.
+    /// Where a name's hash says, or behind. Its length is a power of two.
     table: Box<[Entry]>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Entry {
-    mixed: u32,
+    hash: u32,
     /// The place plus one; 0 for none.
     place: u32,
 }
 
-/// Tells names of one object apart well enough: by their length, beginning and end.
-#[inline]
-fn mix(name: &str) -> u32 {
-    let bytes = name.as_bytes();
-    let (head, tail) = match (bytes.first_chunk(), bytes.last_chunk()) {
-        (Some(head), Some(tail)) => (u32::from_le_bytes(*head), u32::from_le_bytes(*tail)),
-        _ => bytes.iter().fold((0, 0), |(head, _), byte| ((head << 8) | u32::from(*byte), 0)),
-    };
-    // The length of a key is far below 32 bits.
-    #[allow(clippy::cast_possible_truncation)]
-    let length = bytes.len() as u32;
-    let mixed = (head.wrapping_mul(0x9e37_79b1) ^ tail.rotate_left(13)).wrapping_add(length).wrapping_mul(0x85eb_ca77);
-    mixed ^ (mixed >> 15)
-}
-
 impl Names {
     #[inline]
-    fn find(&self, name: &str) -> Option<usize> {
+    fn find<'k>(&self, hash: u32, name: impl Fn() -> &'k str) -> Option<usize> {
         let mask = self.table.len().checked_sub(1)?;
-        let mixed = mix(name);
-        let mut at = mixed as usize & mask;
+        let mut at = hash as usize & mask;
         // At least half of the table is empty.
         loop {
             let entry = self.table[at];
             let place = (entry.place as usize).checked_sub(1)?;
-            if entry.mixed == mixed && *self.names[place] == *name {
+            if entry.hash == hash && *self.names[place] == *name() {
                 return Some(place);
             }
             at = (at + 1) & mask;
@@ -130,7 +114,7 @@ impl Names {
     }
 
     fn add(&mut self, name: &str) -> usize {
-        if let Some(known) = self.find(name) {
+        if let Some(known) = self.find(key_hash(name), || name) {
             return known;
         }
         self.names.push(name.into());
@@ -145,13 +129,13 @@ impl Names {
 
     fn enter(&mut self, place: usize) {
         let mask = self.table.len() - 1;
-        let mixed = mix(&self.names[place]);
-        let mut at = mixed as usize & mask;
+        let hash = key_hash(&self.names[place]);
+        let mut at = hash as usize & mask;
         while self.table[at].place != 0 {
             at = (at + 1) & mask;
         }
         // Loading refuses sets with so many names long before.
-        self.table[at] = Entry { mixed, place: u32::try_from(place + 1).unwrap_or(u32::MAX) };
+        self.table[at] = Entry { hash, place: u32::try_from(place + 1).unwrap_or(u32::MAX) };
     }
 }
 
@@ -159,7 +143,8 @@ impl Names {
 pub(super) struct Opened<'a> {
     /// For each branch where its places begin, plus one; 0 for an object that was not read.
     begins: &'a [Cell<u32>],
-    places: RefCell<Vec<Option<Value<'a>>>>,
+    /// Where the values of names stand in the record; 0, where the record itself does, for none.
+    places: &'a RefCell<Vec<u32>>,
 }
 
 /// What a route leads to.
@@ -171,9 +156,10 @@ pub(super) enum End<'a> {
 }
 
 impl<'a> Opened<'a> {
-    /// Nothing was read yet: `begins` are 0, as many as there are branches.
-    pub(super) fn new(keys: &Keys, begins: &'a [Cell<u32>]) -> Self {
-        Self { begins, places: RefCell::new(Vec::with_capacity(keys.branches[0].below.len() + 64)) }
+    /// Nothing was read yet: `begins` are 0, as many as there are branches. `places` are memory.
+    pub(super) fn new(begins: &'a [Cell<u32>], places: &'a RefCell<Vec<u32>>) -> Self {
+        places.borrow_mut().clear();
+        Self { begins, places }
     }
 
     pub(super) fn find(&self, keys: &Keys, route: &Route, record: Value<'a>) -> End<'a> {
@@ -186,12 +172,12 @@ impl<'a> Opened<'a> {
                 begin => begin as usize - 1,
             };
             let places = self.places.borrow();
-            if let Some(flat) = step.flat.and_then(|flat| places[begin + flat]) {
-                return End::One(flat);
+            if let Some(flat) = step.flat.map(|flat| places[begin + flat]).filter(|flat| *flat != 0) {
+                return End::One(record.at(flat));
             }
             match places[begin + step.place] {
-                Some(next) => value = next,
-                None => return End::Absent,
+                0 => return End::Absent,
+                next => value = record.at(next),
             }
         }
         End::One(value)
@@ -201,14 +187,14 @@ impl<'a> Opened<'a> {
         let Branch { names, below } = &keys.branches[branch];
         let mut places = self.places.borrow_mut();
         let begin = places.len();
-        places.resize(begin + below.len(), None);
+        places.resize(begin + below.len(), 0);
         let here = &mut places[begin..];
-        for (key, value) in value.members() {
+        for key in value.keys() {
             // Of several members of one name the first counts.
-            if let Some(place) = names.find(key)
-                && here[place].is_none()
+            if let Some(place) = names.find(key.hash(), || key.name())
+                && here[place] == 0
             {
-                here[place] = Some(value);
+                here[place] = key.place();
             }
         }
         self.begins[branch].set(u32::try_from(begin + 1).unwrap_or_default());
@@ -230,10 +216,12 @@ mod tests {
         let all: Vec<String> = (0..500).map(|n| format!("key{n}x{}", n % 7)).collect();
         let places: Vec<_> = all.iter().map(|n| names.add(n)).collect();
         assert_eq!(places, (0..500).collect::<Vec<_>>());
-        assert!(all.iter().enumerate().all(|(n, name)| names.add(name) == n && names.find(name) == Some(n)));
-        assert_eq!((names.find("key500x3"), names.find("")), (None, None));
+        let find = |names: &Names, name: &str| names.find(key_hash(name), || name);
+        assert!(all.iter().enumerate().all(|(n, name)| names.add(name) == n && find(&names, name) == Some(n)));
+        assert_eq!((find(&names, "key500x3"), find(&names, "")), (None, None));
         assert_eq!(names.add(""), 500);
-        assert_eq!(names.find(""), Some(500));
+        assert_eq!(find(&names, ""), Some(500));
+        assert_eq!(names.find(key_hash(&all[7]), || "another"), None, "of the same hash");
     }
 
     fn record() -> impl Strategy<Value = String> {

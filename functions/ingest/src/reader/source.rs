@@ -7,7 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::{ReadError, spare};
+use super::{
+    ReadError,
+    spare::{self, Of},
+};
 
 mod whole;
 
@@ -105,8 +108,8 @@ impl<R: Read> Read for Gunzip<R> {
 
 /// An input's text.
 pub(super) enum Text<'r> {
-    /// All of it.
-    Whole(Vec<u8>),
+    /// All of it: so many bytes of a buffer.
+    Whole(Vec<u8>, usize),
     /// To be read piece by piece.
     Stream(Box<dyn Read + Send + 'r>),
 }
@@ -130,18 +133,19 @@ pub(super) fn open<'r>(
             }
             return Ok(Text::Stream(Box::new(whole)));
         }
-        let mut begun = spare::take();
+        let mut begun = spare::take(Of::Packed);
         begun.clear();
         begun.extend_from_slice(&head);
         if let Err(e) = (&mut current).take(whole::MOST_PACKED).read_to_end(&mut begun) {
             // What came before the failure is read all the same.
             current = Box::new(Fails(Some(e)));
-        } else if let Some(text) = whole::gunzip(&begun) {
-            spare::give(begun);
-            budget.spend(text.len()).map_err(read_error)?;
-            if !text.starts_with(&GZIP_MAGIC) {
-                return Ok(Text::Whole(text));
+        } else if let Some((mut text, size)) = whole::gunzip(&begun) {
+            spare::give(Of::Packed, begun);
+            budget.spend(size).map_err(read_error)?;
+            if !text[..size].starts_with(&GZIP_MAGIC) {
+                return Ok(Text::Whole(text, size));
             }
+            text.truncate(size);
             current = Box::new(io::Cursor::new(text));
             continue;
         }

@@ -3,26 +3,32 @@
 
 use std::cell::RefCell;
 
-/// Buffers kept.
-const KEPT: usize = 2;
+/// What a buffer is for: those of texts are larger by far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    Packed,
+    Text,
+}
+
 /// Largest buffer kept, in bytes.
 const LARGEST: usize = 2 << 20;
 
 thread_local! {
-    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static SPARE: RefCell<[Vec<u8>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
 }
 
 /// A buffer, which holds anything.
-pub(super) fn take() -> Vec<u8> {
-    SPARE.with_borrow_mut(Vec::pop).unwrap_or_default()
+pub(super) fn take(of: Of) -> Vec<u8> {
+    SPARE.with_borrow_mut(|spare| std::mem::take(&mut spare[of as usize]))
 }
 
 /// Gives a buffer back.
-pub(super) fn give(buffer: Vec<u8>) {
-    if (1..=LARGEST).contains(&buffer.capacity()) {
+pub(super) fn give(of: Of, buffer: Vec<u8>) {
+    if buffer.capacity() <= LARGEST {
         SPARE.with_borrow_mut(|spare| {
-            if spare.len() < KEPT {
-                spare.push(buffer);
+            let spare = &mut spare[of as usize];
+            if spare.capacity() < buffer.capacity() {
+                *spare = buffer;
             }
         });
     }

@@ -4,7 +4,10 @@
 use std::io::Read;
 
 use super::source::{self, Text};
-use super::{Position, ReadError, spare};
+use super::{
+    Position, ReadError,
+    spare::{self, Of},
+};
 
 /// Bytes asked of the source at a time.
 const CHUNK: usize = 256 * 1024;
@@ -31,11 +34,8 @@ pub(super) struct Window<'r> {
 impl<'r> Window<'r> {
     pub(super) fn new(text: Text<'r>) -> Self {
         let (source, buf, len) = match text {
-            Text::Whole(text) => {
-                let len = text.len();
-                (None, text, len)
-            }
-            Text::Stream(source) => (Some(source), spare::take(), 0),
+            Text::Whole(text, len) => (None, text, len),
+            Text::Stream(source) => (Some(source), spare::take(Of::Text), 0),
         };
         Self {
             ended: source.is_none(),
@@ -180,7 +180,7 @@ impl<'r> Window<'r> {
 
 impl Drop for Window<'_> {
     fn drop(&mut self) {
-        spare::give(std::mem::take(&mut self.buf));
+        spare::give(Of::Text, std::mem::take(&mut self.buf));
     }
 }
 

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use libdeflater::Decompressor;
 use memchr::memmem;
 
-use super::super::spare;
+use super::super::spare::{self, Of};
 
 /// Most compressed bytes taken at once.
 pub(super) const MOST_PACKED: u64 = 1 << 20;
@@ -21,8 +21,8 @@ thread_local! {
     static DECOMPRESSOR: RefCell<Decompressor> = RefCell::new(Decompressor::new());
 }
 
-/// The text of an input of which `packed` may be the beginning.
-pub(super) fn gunzip(packed: &[u8]) -> Option<Vec<u8>> {
+/// The text of an input of which `packed` may be the beginning: so many bytes of a buffer.
+pub(super) fn gunzip(packed: &[u8]) -> Option<(Vec<u8>, usize)> {
     if packed.len() as u64 > MOST_PACKED {
         return None;
     }
@@ -34,13 +34,16 @@ pub(super) fn gunzip(packed: &[u8]) -> Option<Vec<u8>> {
     if size > MOST_TEXT {
         return None;
     }
-    let mut text = spare::take();
-    text.resize(size, 0);
-    let made = DECOMPRESSOR.with_borrow_mut(|d| d.gzip_decompress(packed, &mut text));
-    if made == Ok(size) {
-        return Some(text);
+    let mut text = spare::take(Of::Text);
+    // Only what was never used is made zero.
+    if text.len() < size {
+        text.resize(size, 0);
     }
-    spare::give(text);
+    let made = DECOMPRESSOR.with_borrow_mut(|d| d.gzip_decompress(packed, &mut text[..size]));
+    if made == Ok(size) {
+        return Some((text, size));
+    }
+    spare::give(Of::Text, text);
     None
 }
 
@@ -59,11 +62,17 @@ mod tests {
         encoder.finish().unwrap()
     }
 
+    fn text(packed: &[u8]) -> Option<Vec<u8>> {
+        let (mut text, size) = gunzip(packed)?;
+        text.truncate(size);
+        Some(text)
+    }
+
     #[test]
     fn a_single_member_is_undone_and_all_else_left_alone() {
         let member = packed(b"text of some length");
-        assert_eq!(gunzip(&member).unwrap(), b"text of some length");
-        assert_eq!(gunzip(&packed(b"")).unwrap(), b"");
+        assert_eq!(text(&member).unwrap(), b"text of some length");
+        assert_eq!(text(&packed(b"")).unwrap(), b"");
         let twice = [member.as_slice(), &member].concat();
         assert_eq!(gunzip(&twice), None);
         assert_eq!(gunzip(&[&member[..], &[0; 8]].concat()), None);
@@ -85,7 +94,7 @@ mod tests {
             all.extend(behind);
             let mut streamed = Vec::new();
             let read = MultiGzDecoder::new(&all[..]).read_to_end(&mut streamed);
-            if let Some(text) = gunzip(&all) {
+            if let Some(text) = text(&all) {
                 prop_assert!(read.is_ok());
                 prop_assert_eq!(text, streamed);
             } else if members.len() == 1 {
