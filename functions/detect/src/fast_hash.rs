@@ -1,6 +1,7 @@
 //! Tables with short keys, hashed at a fraction of the cost of the standard hasher.
 //!
-//! Keys are what rules say and numbers made of it, never what records say; caps on rules bound how many there are.
+//! Keys are what rules say and numbers made of it; caps on rules bound how many there are. Where they are what records
+//! say, whoever uses such a table bounds it.
 
 use std::{
     collections::{HashMap, HashSet},

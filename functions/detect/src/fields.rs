@@ -34,6 +34,8 @@ pub(crate) const EVENT_SOURCE: usize = 1;
 const REMEMBERED: usize = 32;
 /// Texts that are kept in lower case while one record is looked at.
 const TEXTS: usize = 12;
+/// Bytes of the longest text whose lower case is kept: its memory serves other records, too.
+const LONGEST: usize = 8 * 1024;
 /// Costs, in nanoseconds, beyond which a verdict is remembered.
 pub(crate) const CHEAP: u32 = 8;
 /// Costs, in nanoseconds, from which a verdict on a text is remembered for the records that follow.
@@ -173,6 +175,9 @@ impl Fields {
         Scratch {
             places: vec![Cell::new(0); self.paths.len()].into(),
             verdicts: vec![Cell::new(0); self.verdicts].into(),
+            known: Box::new([const { Cell::new(Brief { place: 0, kind: BriefKind::Nothing }) }; REMEMBERED]),
+            folded: Box::new([const { RefCell::new(String::new()) }; REMEMBERED]),
+            are_folded: Cell::new(0),
             begins: vec![Cell::new(0); self.keys.len()].into(),
             found: RefCell::default(),
             heard: Heard::default(),
@@ -186,12 +191,9 @@ impl Fields {
             record,
             fields: self,
             opened: Opened::new(&scratch.begins, &scratch.found),
-            places: &scratch.places,
-            known: [const { Cell::new(Known { value: None, kind: Kind::Nothing }) }; REMEMBERED],
+            scratch,
             count: Cell::new(0),
             texts: OnceCell::new(),
-            verdicts: &scratch.verdicts,
-            heard: &scratch.heard,
             words: OnceCell::new(),
         }
     }
@@ -200,7 +202,13 @@ impl Fields {
 /// What is remembered of one record, in memory that serves the next one too.
 #[derive(Debug)]
 pub(crate) struct Scratch {
+    /// For each field its place in `known` plus one; 0 for one that was not looked up.
     places: Box<[Cell<u8>]>,
+    known: Box<[Cell<Brief>; REMEMBERED]>,
+    /// Texts of what is known in lower case, and, one bit each, which of them are this record's.
+    folded: Box<[RefCell<String>; REMEMBERED]>,
+    are_folded: Cell<u32>,
+    /// 0 where nothing was decided, 1 for no, 2 for yes.
     verdicts: Box<[Cell<u8>]>,
     begins: Box<[Cell<u32>]>,
     found: RefCell<Vec<u32>>,
@@ -214,6 +222,7 @@ impl Scratch {
     }
 
     fn clear(&self) {
+        self.are_folded.set(0);
         self.places.iter().chain(&self.verdicts).for_each(|cell| cell.set(0));
         self.begins.iter().for_each(|cell| cell.set(0));
     }
@@ -243,19 +252,14 @@ pub(crate) struct Lookup<'a> {
     pub(crate) record: Value<'a>,
     fields: &'a Fields,
     opened: Opened<'a>,
-    /// For each field its place in `known` plus one; 0 for one that was not looked up.
-    places: &'a [Cell<u8>],
-    known: [Cell<Known<'a>>; REMEMBERED],
+    scratch: &'a Scratch,
     /// How many are known.
     count: Cell<u8>,
     texts: OnceCell<Box<Texts<'a>>>,
-    /// 0 where nothing was decided, 1 for no, 2 for yes.
-    verdicts: &'a [Cell<u8>],
-    heard: &'a Heard,
     words: OnceCell<String>,
 }
 
-/// Texts with their fields' places in [`Lookup::known`].
+/// Texts that were made of objects, with their fields' places in [`Scratch::known`].
 type Texts<'a> = [OnceCell<(usize, Text<'a>)>; TEXTS];
 
 /// What was found in a field.
@@ -263,6 +267,45 @@ type Texts<'a> = [OnceCell<(usize, Text<'a>)>; TEXTS];
 struct Known<'a> {
     value: Option<Value<'a>>,
     kind: Kind<'a>,
+}
+
+/// The same as it is remembered: where the value stands in the record, 0 for none.
+#[derive(Debug, Clone, Copy)]
+struct Brief {
+    place: u32,
+    kind: BriefKind,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum BriefKind {
+    Nothing,
+    Text,
+    Other,
+    Many,
+}
+
+impl Brief {
+    fn of(known: Known<'_>) -> Self {
+        let kind = match known.kind {
+            Kind::Nothing => BriefKind::Nothing,
+            Kind::Text(_) => BriefKind::Text,
+            Kind::Other => BriefKind::Other,
+            Kind::Many => BriefKind::Many,
+        };
+        Self { place: known.value.map_or(0, Value::place), kind }
+    }
+
+    #[inline]
+    fn whole(self, record: Value<'_>) -> Known<'_> {
+        let value = (self.place != 0).then(|| record.at(self.place));
+        let kind = match self.kind {
+            BriefKind::Nothing => Kind::Nothing,
+            BriefKind::Text => Kind::Text(value.and_then(Value::as_str).unwrap_or_default()),
+            BriefKind::Other => Kind::Other,
+            BriefKind::Many => Kind::Many,
+        };
+        Known { value, kind }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -309,11 +352,11 @@ impl<'a> Lookup<'a> {
     /// What was found in a field, and its place among all that was; [`REMEMBERED`] for what is not remembered.
     #[inline]
     fn known(&self, field: usize) -> (usize, Known<'a>) {
-        match usize::from(self.places[field].get())
+        match usize::from(self.scratch.places[field].get())
             .checked_sub(1)
-            .and_then(|place| Some((place, self.known.get(place)?)))
+            .and_then(|place| Some((place, self.scratch.known.get(place)?)))
         {
-            Some((place, known)) => (place, known.get()),
+            Some((place, known)) => (place, known.get().whole(self.record)),
             None => self.look_up(field),
         }
     }
@@ -333,10 +376,10 @@ impl<'a> Lookup<'a> {
         };
         let known = Known { value, kind };
         let place = usize::from(self.count.get());
-        if let Some(slot) = self.known.get(place) {
-            slot.set(known);
+        if let Some(slot) = self.scratch.known.get(place) {
+            slot.set(Brief::of(known));
             self.count.set(self.count.get() + 1);
-            self.places[field].set(self.count.get());
+            self.scratch.places[field].set(self.count.get());
         }
         (place, known)
     }
@@ -369,7 +412,7 @@ impl<'a> Lookup<'a> {
 
     /// A verdict that is asked for once.
     pub(crate) fn once(&self, verdict: u32, ask: impl FnOnce() -> bool) -> bool {
-        let slot = &self.verdicts[verdict as usize];
+        let slot = &self.scratch.verdicts[verdict as usize];
         match slot.get() {
             0 => {
                 let now = ask();
@@ -397,13 +440,10 @@ impl<'a> Lookup<'a> {
         };
         match (kind, value) {
             (Kind::Nothing, _) => test.nothing,
-            (Kind::Text(found), _) if !test.folds && !test.heard => {
-                test.quick.matches(&Text::new(found.into()), &self.view())
-            }
             (Kind::Text(found), _) if test.heard => {
-                self.heard.once(number, found, || put_to(&|| Text::new(found.into())))
+                self.scratch.heard.once(number, found, || self.ask_text(place, found, test))
             }
-            (Kind::Text(found), _) => put_to(&|| Text::new(found.into())),
+            (Kind::Text(found), _) => self.ask_text(place, found, test),
             (_, Some(value)) if value.is_object() => put_to(&|| Text::new(value.compact().into())),
             (_, Some(value)) => complete().matches(&event_value(value, Objects::Text), &self.view()),
             (_, None) => {
@@ -412,6 +452,23 @@ impl<'a> Lookup<'a> {
                 complete().matches(&EventValue::Array(all), &self.view())
             }
         }
+    }
+
+    /// Asks about a text, which is put in lower case once for all tests of a field that want it so.
+    fn ask_text(&self, place: usize, found: &str, test: &Test) -> bool {
+        let keep = test.folds && found.len() <= LONGEST;
+        let Some(folded) = self.scratch.folded.get(place).filter(|_| keep) else {
+            return test.quick.matches(&Text::new(found.into()), &self.view());
+        };
+        let done = 1 << place;
+        if self.scratch.are_folded.get() & done == 0 {
+            let mut folded = folded.borrow_mut();
+            folded.clear();
+            folded.push_str(found);
+            folded.make_ascii_lowercase();
+            self.scratch.are_folded.set(self.scratch.are_folded.get() | done);
+        }
+        test.quick.matches(&Text::folded_as(found, &folded.borrow()), &self.view())
     }
 
     /// Asks about a text that is made, and put in lower case, once for all tests of a field.

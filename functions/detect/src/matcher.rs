@@ -5,12 +5,11 @@
 //! again and again, so what these two decide is decided once for each pair: which rules can match at all, and what is
 //! left to ask of them. They hold the same texts again and again, too: costly verdicts on them are remembered.
 
-use std::collections::HashMap;
-
 use sentinel_json::Value;
 
 use crate::{
     dispatch::Header,
+    fast_hash::FastMap,
     fields::{Lookup, Scratch},
     program::graph::{Graph, Id},
     rules::{RuleIndex, RuleSet},
@@ -24,7 +23,7 @@ const MOST: usize = 1024;
 #[derive(Debug)]
 pub struct Matcher<'r> {
     rules: &'r RuleSet,
-    plans: HashMap<Box<str>, Plan>,
+    plans: FastMap<Box<str>, Plan>,
     /// The pair that is looked up.
     pair: String,
     scratch: Scratch,
@@ -46,7 +45,7 @@ impl<'r> Matcher<'r> {
     /// A matcher that knows of no record yet.
     pub fn new(rules: &'r RuleSet) -> Self {
         let scratch = rules.fields().scratch().remembering();
-        Self { rules, plans: HashMap::new(), pair: String::new(), scratch }
+        Self { rules, plans: FastMap::default(), pair: String::new(), scratch }
     }
 
     /// Which rules a record (a CloudTrail record, parsed) matches: `hits` is cleared and filled, in the set's order.

@@ -23,7 +23,7 @@ use crate::{
 /// Bytes of hits kept in memory by one collector.
 const BUDGET: usize = 6 * 1024 * 1024;
 /// Groups whose texts were noted lately: a power of two.
-const LATELY: usize = 4096;
+const LATELY: usize = 16_384;
 /// What begins the record of a group's texts, and that of a hit: texts come first.
 pub(super) const TEXTS: u8 = 0;
 pub(super) const HIT: u8 = 1;

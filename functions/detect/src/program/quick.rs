@@ -27,13 +27,19 @@ const SEVERAL: usize = 3;
 #[derive(Debug)]
 pub(crate) struct Text<'a> {
     plain: Cow<'a, str>,
+    known: Option<&'a str>,
     folded: OnceCell<String>,
 }
 
 impl<'a> Text<'a> {
     /// Only ASCII text may be given to a [`Quick`].
     pub(crate) fn new(plain: Cow<'a, str>) -> Self {
-        Self { plain, folded: OnceCell::new() }
+        Self { plain, known: None, folded: OnceCell::new() }
+    }
+
+    /// The same of a text that is there in lower case, too.
+    pub(crate) fn folded_as(plain: &'a str, folded: &'a str) -> Self {
+        Self { plain: Cow::Borrowed(plain), known: Some(folded), folded: OnceCell::new() }
     }
 
     pub(crate) fn plain(&self) -> &str {
@@ -45,7 +51,10 @@ impl<'a> Text<'a> {
     }
 
     fn folded(&self) -> &str {
-        self.folded.get_or_init(|| self.plain.to_ascii_lowercase())
+        match self.known {
+            Some(folded) => folded,
+            None => self.folded.get_or_init(|| self.plain.to_ascii_lowercase()),
+        }
     }
 }
 

@@ -221,6 +221,22 @@ fn read<'a>(piece: &'a [u8], session: &'a [u8]) -> Option<Fact<'a>> {
     })
 }
 
+fn read_own(piece: &[u8], worker: u64) -> Option<Own<'_>> {
+    let (order, rest) = split_order(piece)?;
+    let (id, _) = order.get(TIME..)?.split_last_chunk::<8>()?;
+    let (class, rest) = rest.split_first()?;
+    let (session, rest) = rest.split_first_chunk::<8>()?;
+    let [service, action, _, _] = take(rest)?;
+    Some(Own {
+        time: time_of(order)?,
+        id: std::str::from_utf8(id.strip_suffix(&[0])?).ok()?,
+        class: class_of(*class)?,
+        service: service?,
+        action: action?,
+        session: worker << PLACE_BITS | u64::from_le_bytes(*session),
+    })
+}
+
 /// The facts of all workers.
 #[derive(Debug)]
 pub(super) struct AllFacts(Vec<Log>);
@@ -231,6 +247,18 @@ pub(super) struct Reader<'f> {
     facts: &'f AllFacts,
     event: Pages,
     session: Pages,
+}
+
+/// What an event does not have in common with its session.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Own<'a> {
+    pub(super) time: Timestamp,
+    pub(super) id: &'a str,
+    pub(super) class: ActionClass,
+    pub(super) service: &'a str,
+    pub(super) action: &'a str,
+    /// Where its session is.
+    pub(super) session: u64,
 }
 
 fn damaged() -> io::Error {
@@ -266,6 +294,12 @@ impl Reader<'_> {
         let session = split_order(piece).and_then(|(_, rest)| rest.get(1..9)?.try_into().ok()).ok_or_else(damaged)?;
         let session = log.get(u64::from_le_bytes(session), &mut self.session)?;
         read(piece, session).ok_or_else(damaged)
+    }
+
+    /// The event at a place, without its session.
+    pub(super) fn own(&mut self, at: u64) -> io::Result<Own<'_>> {
+        let (log, place) = self.facts.log(at)?;
+        read_own(log.get(place, &mut self.event)?, at >> PLACE_BITS).ok_or_else(damaged)
     }
 
     /// The time of an event, and its kind of action as a number.
@@ -321,6 +355,10 @@ mod tests {
             let mut reader = all.reader();
             for (at, n) in places.into_iter().zip([0, 1, 1]) {
                 prop_assert_eq!(reader.get(at).unwrap(), fact(n));
+                let own = reader.own(at).unwrap();
+                let same = (own.time, own.id, own.class, own.service, own.action);
+                prop_assert_eq!(same, (fact(n).time, fact(n).id, fact(n).class, fact(n).service, fact(n).action));
+                prop_assert_eq!(own.session >> PLACE_BITS, at >> PLACE_BITS);
             }
             let order = |n: usize| (fact(n).time, fact(n).id);
             prop_assert_eq!(reader.compare(places[0], places[1]).unwrap(), order(0).cmp(&order(1)));

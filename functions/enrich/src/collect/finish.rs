@@ -11,7 +11,7 @@ use sentinel_spill::{Log, Pages, Sorter};
 
 use super::{
     Counts, Found, Say, Wanted,
-    fact::{AllFacts, Fact, Reader},
+    fact::{AllFacts, Reader},
     held::{Held, Part},
     mark::{self, Mark},
     place,
@@ -134,7 +134,7 @@ impl<'f, 'r> Finish<'f, 'r> {
                 first.ok_or_else(damaged)?
             } else {
                 let id = found.alert_id.to_owned();
-                self.add_found(&mut told, &found, events, &mut reader, false)?;
+                told.add_found(&found, events, &mut reader, self.list, false)?;
                 debug_assert_eq!(id, found.alert_id);
                 told.time()
             };
@@ -146,26 +146,6 @@ impl<'f, 'r> Finish<'f, 'r> {
             }
         }
         Ok((found_ready, counts))
-    }
-
-    /// Goes through the events of a correlation's alert.
-    fn add_found(
-        &self,
-        told: &mut Told,
-        found: &Found<'_>,
-        mut events: impl Iterator<Item = u64>,
-        reader: &mut Reader<'_>,
-        whole: bool,
-    ) -> io::Result<()> {
-        let mut other = self.facts.reader();
-        let completing = other.get(found.completing)?;
-        let each = |take: &mut dyn FnMut(&Fact<'_>)| {
-            events.try_for_each(|at| {
-                take(&reader.get(at)?);
-                Ok(())
-            })
-        };
-        told.add_found(found, &completing, self.list, each, whole)
     }
 
     /// Tells the alert of a correlation; its id and rule.
@@ -182,7 +162,7 @@ impl<'f, 'r> Finish<'f, 'r> {
         let (found, events) = Found::at(self.found, at, pages)?;
         let rule = self.rule(found.rule)?;
         told.begin();
-        self.add_found(told, &found, events, reader, true)?;
+        told.add_found(&found, events, reader, self.list, true)?;
         told.end(rule);
         Ok((found.alert_id, rule))
     }

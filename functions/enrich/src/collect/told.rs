@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Found, Say,
-    fact::{self, Fact},
+    fact::{self, Fact, Reader},
 };
 use crate::{
     indicator_list::IndicatorList,
@@ -24,6 +24,9 @@ use crate::{
     merge::{self, REASON_CAP},
     score,
 };
+
+/// Sessions whose events of one alert came lately, to be told again from others: a power of two.
+const SESSIONS: usize = 64;
 
 /// How alerts are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -234,53 +237,70 @@ impl Told {
         }
     }
 
-    /// Adds all events of a correlation's alert.
+    /// Adds all events of a correlation's alert; `whole` says whether it is to be printed, too.
     pub(super) fn add_found(
         &mut self,
         found: &Found<'_>,
-        completing: &Fact<'_>,
+        events: impl Iterator<Item = u64>,
+        reader: &mut Reader<'_>,
         list: &IndicatorList,
-        mut events: impl FnMut(&mut dyn FnMut(&Fact<'_>)) -> io::Result<()>,
         whole: bool,
     ) -> io::Result<()> {
-        let mut calls = Calls::default();
-        events(&mut |fact| {
+        let (mut calls, mut sessions) = (Calls::default(), [u64::MAX; SESSIONS]);
+        for at in events {
+            let own = reader.own(at)?;
+            let slot = &mut sessions[usize::try_from(own.session).unwrap_or_default() % SESSIONS];
+            let known = std::mem::replace(slot, own.session) == own.session;
             if whole {
-                calls.add(
-                    fact.service,
-                    fact.action,
-                    !matches!(fact.class, ActionClass::FailedRead | ActionClass::FailedChange),
-                );
-                self.gather(fact);
+                let done = !matches!(own.class, ActionClass::FailedRead | ActionClass::FailedChange);
+                calls.add(own.service, own.action, done);
+            }
+            self.grave(own.class, Some(own.action));
+            if known && list.is_empty() {
+                // What its session says is known.
+                self.members += 1;
+                if whole {
+                    self.own(own.time, own.id);
+                }
+                continue;
+            }
+            let fact = reader.get(at)?;
+            if whole {
+                self.gather(&fact);
             } else {
-                self.count_in(fact);
+                self.count_in(&fact);
             }
-            self.grave(fact.class, Some(fact.action));
             if !list.is_empty() {
-                self.find(list, &indicators(fact, false), found.window);
+                self.find(list, &indicators(&fact, false), found.window);
             }
-        })?;
+        }
         if whole {
             self.calls.add(found.finding, REASON_CAP);
             self.calls.add(&calls.said(), REASON_CAP);
         }
+        let completing = reader.get(found.completing)?;
         self.kind = Some(completing.kind);
         self.at_least = found.at_least;
         self.first.principal.clear();
         self.first.principal.push_str(completing.principal);
         if !list.is_empty() {
-            let who = of_someone(completing).into_iter().collect::<Vec<_>>();
+            let who = of_someone(&completing).into_iter().collect::<Vec<_>>();
             self.find(list, &who, found.window);
         }
         Ok(())
     }
 
+    /// What an event does not have in common with its session.
+    fn own(&mut self, time: Timestamp, id: &str) {
+        self.time_last = time;
+        if self.ids.texts.len() < SHOWN_EVENTS {
+            self.ids.insert(self.ids.texts.len(), id);
+        }
+    }
+
     fn gather(&mut self, fact: &Fact<'_>) {
         self.count_in(fact);
-        self.time_last = fact.time;
-        if self.ids.texts.len() < SHOWN_EVENTS {
-            self.ids.insert(self.ids.texts.len(), fact.id);
-        }
+        self.own(fact.time, fact.id);
         for (set, text) in
             [(&mut self.addresses, fact.source), (&mut self.keys, fact.access_key), (&mut self.agents, fact.user_agent)]
         {
