@@ -332,12 +332,12 @@ impl<'a> Kind<'a> {
 impl<'a> Lookup<'a> {
     /// The value under a field's number, if it is one.
     pub(crate) fn value(&self, field: usize) -> Option<Value<'a>> {
-        self.known(field).1.value
+        self.known(field).value
     }
 
     /// What stands in the record under a field's number.
     pub(crate) fn find(&self, field: usize) -> Found<'a> {
-        match self.known(field).1 {
+        match self.known(field) {
             Known { kind: Kind::Many, .. } => self.fields.paths[field].0.find(self.record),
             Known { value: Some(value), .. } => Found::One(value),
             Known { value: None, .. } => Found::Absent,
@@ -346,23 +346,27 @@ impl<'a> Lookup<'a> {
 
     /// Whether something other than null stands there.
     pub(crate) fn is_there(&self, field: usize) -> bool {
-        !matches!(self.known(field).1.kind, Kind::Nothing)
+        !matches!(self.brief(field).1.kind, BriefKind::Nothing)
     }
 
     /// What was found in a field, and its place among all that was; [`REMEMBERED`] for what is not remembered.
     #[inline]
-    fn known(&self, field: usize) -> (usize, Known<'a>) {
+    fn brief(&self, field: usize) -> (usize, Brief) {
         match usize::from(self.scratch.places[field].get())
             .checked_sub(1)
             .and_then(|place| Some((place, self.scratch.known.get(place)?)))
         {
-            Some((place, known)) => (place, known.get().whole(self.record)),
+            Some((place, known)) => (place, known.get()),
             None => self.look_up(field),
         }
     }
 
+    fn known(&self, field: usize) -> Known<'a> {
+        self.brief(field).1.whole(self.record)
+    }
+
     #[inline(never)]
-    fn look_up(&self, field: usize) -> (usize, Known<'a>) {
+    fn look_up(&self, field: usize) -> (usize, Brief) {
         let (path, route) = &self.fields.paths[field];
         let end = route.as_ref().map_or(End::Array, |route| self.opened.find(&self.fields.keys, route, self.record));
         let (value, kind) = match end {
@@ -374,10 +378,10 @@ impl<'a> Lookup<'a> {
                 Found::Many(_) => (None, Kind::Many),
             },
         };
-        let known = Known { value, kind };
+        let known = Brief::of(Known { value, kind });
         let place = usize::from(self.count.get());
         if let Some(slot) = self.scratch.known.get(place) {
-            slot.set(Brief::of(known));
+            slot.set(known);
             self.count.set(self.count.get() + 1);
             self.scratch.places[field].set(self.count.get());
         }
@@ -428,7 +432,11 @@ impl<'a> Lookup<'a> {
     }
 
     fn ask(&self, number: usize, test: &Test) -> bool {
-        let (place, Known { value, kind }) = self.known(test.field);
+        let (place, brief) = self.brief(test.field);
+        if matches!(brief.kind, BriefKind::Nothing) {
+            return test.nothing;
+        }
+        let Known { value, kind } = brief.whole(self.record);
         let complete = || self.fields.complete[number].get_or_init(|| test.quick.complete());
         let put_to = |make: &dyn Fn() -> Text<'a>| {
             self.with_text(place, make, |text| {

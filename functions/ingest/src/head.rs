@@ -3,7 +3,9 @@
 //! In: a parsed object. Out: what stands under a few known keys. Looking a key up walks the members up to it, so asking
 //! for many keys one by one costs many walks.
 
-use sentinel_json::Value;
+use std::sync::LazyLock;
+
+use sentinel_json::{Names, Value};
 
 /// Makes a struct with a member each for some keys, and the walk that fills it.
 macro_rules! members {
@@ -17,23 +19,24 @@ macro_rules! members {
         impl<'a> $name<'a> {
             /// Reads an object; of several members of one name the first counts. Anything else has none.
             $visible fn of(value: Value<'a>) -> Self {
-                Self::with(value, |_, _| ())
-            }
-
-            /// The same; `others` is told of all other members.
-            pub(crate) fn with(value: Value<'a>, mut others: impl FnMut(&'a str, Value<'a>)) -> Self {
-                let mut found = Self::default();
-                for (key, value) in value.members() {
-                    let slot = match key {
-                        $($key => &mut found.$field,)+
-                        _ => {
-                            others(key, value);
-                            continue;
-                        }
-                    };
-                    slot.get_or_insert(value);
+                const KEYS: [&str; [$($key),+].len()] = [$($key),+];
+                static NAMES: LazyLock<Names> = LazyLock::new(|| {
+                    let mut names = Names::default();
+                    KEYS.iter().for_each(|key| _ = names.add(key));
+                    names
+                });
+                let (names, mut places) = (&*NAMES, [0; KEYS.len()]);
+                for key in value.keys() {
+                    if let Some(place) = names.find(key).and_then(|at| places.get_mut(at))
+                        && *place == 0
+                    {
+                        *place = key.place();
+                    }
                 }
-                found
+                let mut places = places.into_iter();
+                // In the order of the names; the object itself stands before its members.
+                $(let $field = places.next().filter(|place| *place != 0).map(|place| value.at(place));)+
+                Self { $($field),+ }
             }
         }
     };

@@ -52,13 +52,17 @@ impl Plan {
     /// What a condition looks at of a hit's values: a hash of each where different ones are counted, the bits of those
     /// that are finite numbers where they are computed with.
     pub fn numbers(&self, values: &[String]) -> Vec<u64> {
+        values.iter().filter_map(|value| self.number(value)).collect()
+    }
+
+    /// The same of one value.
+    pub fn number(&self, value: &str) -> Option<u64> {
         match self.kind {
-            Kind::ValueCount => values.iter().map(|value| hash::hash_64(value.as_bytes())).collect(),
+            Kind::ValueCount => Some(hash::hash_64(value.as_bytes())),
             Kind::ValueSum | Kind::ValueAvg | Kind::ValuePercentile(_) => {
-                let numbers = values.iter().filter_map(|v| v.trim().parse().ok());
-                numbers.filter(|n: &f64| n.is_finite()).map(f64::to_bits).collect()
+                value.trim().parse().ok().filter(|n: &f64| n.is_finite()).map(f64::to_bits)
             }
-            Kind::EventCount | Kind::Temporal | Kind::TemporalOrdered => Vec::new(),
+            Kind::EventCount | Kind::Temporal | Kind::TemporalOrdered => None,
         }
     }
 

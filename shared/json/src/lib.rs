@@ -9,12 +9,13 @@
 //! and reading is most of what a scan without rules does (`cargo bench -p sentinel-detect --bench table`).
 
 mod likeness;
+mod names;
 mod read;
 mod text;
 mod value;
 mod write;
 
-pub use likeness::key_hash;
+pub use names::Names;
 pub use read::{Document, Error, Memory};
 #[cfg(test)]
 mod tests;

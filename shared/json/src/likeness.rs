@@ -37,8 +37,8 @@ pub(crate) const fn short(hash: u64) -> u32 {
     hash as u32
 }
 
-/// The hash of a key of this name, see [`Key::hash`](crate::Key::hash).
-pub fn key_hash(name: &str) -> u32 {
+/// The hash of a key of this name.
+pub(crate) fn key_hash(name: &str) -> u32 {
     short(of_text(name.as_bytes()))
 }
 

@@ -6,7 +6,7 @@
 
 use crate::{
     likeness::{self, Sum},
-    text::{self, Fault},
+    text::{self, Fault, Specials},
     value::{Kind, Value},
 };
 
@@ -141,7 +141,7 @@ impl<'t> Document<'t> {
         if u32::try_from(bytes.len()).is_err() {
             return Err((Error::TooLarge, memory));
         }
-        let mut walk = Walk { bytes, at: 0, memory, limit: deepest, deepest: 0, stop };
+        let mut walk = Walk { bytes, at: 0, memory, limit: deepest, deepest: 0, specials: Specials::default(), stop };
         let read = walk.value().and_then(|likeness| Ok((utf8(&bytes[..walk.at])?, likeness)));
         let Walk { memory, deepest, .. } = walk;
         let (text, likeness) = match read {
@@ -225,6 +225,7 @@ struct Walk<'t, S> {
     memory: Memory,
     limit: usize,
     deepest: usize,
+    specials: Specials,
     stop: S,
 }
 
@@ -289,21 +290,30 @@ impl<S: Fn(&[u8], bool) -> bool> Walk<'_, S> {
     /// Behind a value in an array or object.
     #[inline]
     fn go_on(&mut self, object: bool) -> Result<Next, Error> {
-        match (self.peek()?, object) {
-            (b',', true) => {
-                self.at += 1;
-                if self.peek()? != b'"' {
-                    return self.broken("a key is missing");
+        loop {
+            match (self.peek()?, object) {
+                (b',', true) => {
+                    self.at += 1;
+                    if self.peek()? != b'"' {
+                        return self.broken("a key is missing");
+                    }
+                    self.key()?;
+                    // Most members are texts.
+                    if self.bytes.get(self.at) != Some(&b'"') {
+                        return Ok(Next::Value);
+                    }
+                    let likeness = self.text()?;
+                    if let Some(open) = self.memory.open.last_mut() {
+                        open.sum.member(open.key, likeness);
+                    }
                 }
-                self.key()?;
-                Ok(Next::Value)
+                (b',', false) => {
+                    self.at += 1;
+                    return Ok(Next::Value);
+                }
+                (b'}', true) | (b']', false) => return Ok(self.leave()),
+                _ => return self.broken("a comma or closing bracket is missing"),
             }
-            (b',', false) => {
-                self.at += 1;
-                Ok(Next::Value)
-            }
-            (b'}', true) | (b']', false) => Ok(self.leave()),
-            _ => self.broken("a comma or closing bracket is missing"),
         }
     }
 
@@ -376,7 +386,7 @@ impl<S: Fn(&[u8], bool) -> bool> Walk<'_, S> {
     #[inline]
     fn text(&mut self) -> Result<u64, Error> {
         let start = self.at + 1;
-        let end = text::special(self.bytes, start);
+        let end = self.specials.next(self.bytes, start);
         if self.bytes.get(end) == Some(&b'"') {
             self.push(What::Plain, start, end);
             self.at = end + 1;

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::Value as Tree;
 
-use crate::{Document, Error, Kind, Memory, Value};
+use crate::{Document, Error, Kind, Memory, Value, likeness::key_hash};
 
 fn tree(value: Value<'_>) -> Tree {
     match value.kind() {
@@ -253,7 +253,7 @@ fn members_are_found_and_counted_with_their_depth() {
     assert_eq!(inner.items().nth(1).and_then(|i| i.get("c")).and_then(Value::as_str), Some("\"x\""));
     let keys: Vec<_> = root.keys().map(|key| (key.name(), root.at(key.place()))).collect();
     assert_eq!(keys, root.members().collect::<Vec<_>>());
-    assert!(root.keys().all(|key| key.hash() == crate::key_hash(key.name())));
+    assert!(root.keys().all(|key| key.hash() == key_hash(key.name())));
     assert_eq!(root.at(inner.place()), inner);
     assert!(root.get("x").is_none() && inner.get("a").is_none() && root.items().next().is_none());
 }

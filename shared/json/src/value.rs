@@ -240,9 +240,9 @@ pub struct Key<'d> {
 }
 
 impl<'d> Key<'d> {
-    /// A hash of its name, that of [`key_hash`](crate::key_hash): different for most other names.
+    /// A hash of its name.
     #[inline]
-    pub fn hash(self) -> u32 {
+    pub(crate) fn hash(self) -> u32 {
         self.slot.next
     }
 

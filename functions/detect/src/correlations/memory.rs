@@ -280,6 +280,12 @@ impl Scratch {
             return true;
         }
         if let [one] = fields.values.as_slice() {
+            if let Found::One(value) = record.find(*one)
+                && let Some(text) = value.as_str().filter(|text| text.len() <= MAX_VALUE_BYTES)
+            {
+                self.numbers.extend(plan.number(text));
+                return true;
+            }
             let values = texts_of(*one, record);
             self.numbers.extend(plan.numbers(&values));
             return !values.is_empty();
@@ -365,8 +371,32 @@ pub(super) struct Slim {
     pub(super) time: Timestamp,
     pub(super) at: u64,
     pub(super) base: u16,
-    pub(super) numbers: Vec<u64>,
+    pub(super) numbers: Numbers,
     pub(super) beyond: Option<Box<Beyond>>,
+}
+
+/// The numbers of a hit: most have none or one.
+#[derive(Debug, Clone)]
+pub(super) enum Numbers {
+    One([u64; 1]),
+    Several(Vec<u64>),
+}
+
+impl Numbers {
+    fn read(bytes: &[u8]) -> Self {
+        let all = bytes.as_chunks().0;
+        match all {
+            [one] => Self::One([u64::from_le_bytes(*one)]),
+            _ => Self::Several(all.iter().map(|n| u64::from_le_bytes(*n)).collect()),
+        }
+    }
+
+    pub(super) fn as_slice(&self) -> &[u64] {
+        match self {
+            Self::One(one) => one,
+            Self::Several(all) => all,
+        }
+    }
 }
 
 /// What few hits have.
@@ -390,7 +420,7 @@ impl Slim {
         let time = Timestamp::new(second, i32::from_be_bytes(part(head, 9))).map_err(|_| SpillError::Damaged)?;
         let numbers = usize::from(u16::from_le_bytes(part(head, 23)));
         let (numbers, mut rest) = rest.split_at_checked(8 * numbers).ok_or(SpillError::Damaged)?;
-        let numbers = numbers.as_chunks::<8>().0.iter().map(|n| u64::from_le_bytes(*n)).collect();
+        let numbers = Numbers::read(numbers);
         let beyond = if rest.is_empty() {
             None
         } else {

@@ -203,7 +203,7 @@ impl Filled {
 /// Whether a hit is the first of its kind in its slice of the timespan; where every event counts each is.
 fn is_new(plan: &Plan, met: &mut HashSet<(i64, u16, Vec<u64>)>, hit: &Slim) -> bool {
     let Some(width) = slice_width(plan) else { return true };
-    met.insert((hit.time.as_second().div_euclid(width), hit.base, hit.numbers.clone()))
+    met.insert((hit.time.as_second().div_euclid(width), hit.base, hit.numbers.as_slice().to_vec()))
 }
 
 /// One correlation in one account: its groups come one after the other, the hits of each in order of time.
@@ -375,7 +375,12 @@ impl<'a> Scope<'a> {
         let hits: Vec<&Slim> = [before, previous, this].into_iter().flat_map(|filled| &filled.hits).collect();
         let events = [before, previous, this].into_iter().flat_map(|filled| &filled.events);
         let sights: Vec<Sight<'_>> = (hits.iter().zip(events))
-            .map(|(hit, event)| Sight { time: hit.time, event: *event, base: hit.base, numbers: &hit.numbers })
+            .map(|(hit, event)| Sight {
+                time: hit.time,
+                event: *event,
+                base: hit.base,
+                numbers: hit.numbers.as_slice(),
+            })
             .collect();
         let starts = (before.hits.len(), before.hits.len() + previous.hits.len());
         if !self.plan.parents.is_empty() {

@@ -5,7 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use sentinel_json::{Value, key_hash};
+use sentinel_json::{Names, Value};
 
 /// Longest path with places, in keys; longer ones are looked up key by key.
 const MAX_STEPS: usize = 12;
@@ -77,65 +77,8 @@ impl Keys {
 impl Branch {
     fn place(&mut self, name: &str) -> usize {
         let place = self.names.add(name);
-        self.below.resize(self.names.names.len(), 0);
+        self.below.resize(self.names.len(), 0);
         place
-    }
-}
-
-/// Names with places, found by the hashes that keys of records come with.
-#[derive(Debug, Default)]
-struct Names {
-    names: Vec<Box<str>>,
-    /// Where a name's hash says, or behind. Its length is a power of two.
-    table: Box<[Entry]>,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Entry {
-    hash: u32,
-    /// The place plus one; 0 for none.
-    place: u32,
-}
-
-impl Names {
-    #[inline]
-    fn find<'k>(&self, hash: u32, name: impl Fn() -> &'k str) -> Option<usize> {
-        let mask = self.table.len().checked_sub(1)?;
-        let mut at = hash as usize & mask;
-        // At least half of the table is empty.
-        loop {
-            let entry = self.table[at];
-            let place = (entry.place as usize).checked_sub(1)?;
-            if entry.hash == hash && *self.names[place] == *name() {
-                return Some(place);
-            }
-            at = (at + 1) & mask;
-        }
-    }
-
-    fn add(&mut self, name: &str) -> usize {
-        if let Some(known) = self.find(key_hash(name), || name) {
-            return known;
-        }
-        self.names.push(name.into());
-        if self.names.len() * 3 > self.table.len() {
-            self.table = vec![Entry::default(); (self.names.len() * 6).next_power_of_two()].into();
-            (0..self.names.len()).for_each(|place| self.enter(place));
-        } else {
-            self.enter(self.names.len() - 1);
-        }
-        self.names.len() - 1
-    }
-
-    fn enter(&mut self, place: usize) {
-        let mask = self.table.len() - 1;
-        let hash = key_hash(&self.names[place]);
-        let mut at = hash as usize & mask;
-        while self.table[at].place != 0 {
-            at = (at + 1) & mask;
-        }
-        // Loading refuses sets with so many names long before.
-        self.table[at] = Entry { hash, place: u32::try_from(place + 1).unwrap_or(u32::MAX) };
     }
 }
 
@@ -191,7 +134,7 @@ impl<'a> Opened<'a> {
         let here = &mut places[begin..];
         for key in value.keys() {
             // Of several members of one name the first counts.
-            if let Some(place) = names.find(key.hash(), || key.name())
+            if let Some(place) = names.find(key)
                 && here[place] == 0
             {
                 here[place] = key.place();
@@ -207,22 +150,7 @@ mod tests {
     use proptest::prelude::*;
     use sentinel_json::Document;
 
-    use super::*;
     use crate::{fields::Fields, view::Found};
-
-    #[test]
-    fn names_have_one_place_each() {
-        let mut names = Names::default();
-        let all: Vec<String> = (0..500).map(|n| format!("key{n}x{}", n % 7)).collect();
-        let places: Vec<_> = all.iter().map(|n| names.add(n)).collect();
-        assert_eq!(places, (0..500).collect::<Vec<_>>());
-        let find = |names: &Names, name: &str| names.find(key_hash(name), || name);
-        assert!(all.iter().enumerate().all(|(n, name)| names.add(name) == n && find(&names, name) == Some(n)));
-        assert_eq!((find(&names, "key500x3"), find(&names, "")), (None, None));
-        assert_eq!(names.add(""), 500);
-        assert_eq!(find(&names, ""), Some(500));
-        assert_eq!(names.find(key_hash(&all[7]), || "another"), None, "of the same hash");
-    }
 
     fn record() -> impl Strategy<Value = String> {
         let key = prop::sample::select(vec!["a", "b", "c", "a.b", "b.c", "a.b.c", ""]);

@@ -47,11 +47,14 @@ pub(super) fn write_rules(rules: impl ExactSizeIterator<Item = u32>, into: &mut 
 
 /// Account and principal.
 pub(super) fn who(account: &str, principal: &str) -> u128 {
-    let mut text = Vec::with_capacity(principal.len() + account.len() + 1);
-    text.extend_from_slice(account.as_bytes());
-    text.push(0);
-    text.extend_from_slice(principal.as_bytes());
-    hash::hash_128(&text)
+    let mut short = [0; 256];
+    let length = account.len() + 1 + principal.len();
+    if let Some(text) = short.get_mut(..length) {
+        text[..account.len()].copy_from_slice(account.as_bytes());
+        text[account.len() + 1..].copy_from_slice(principal.as_bytes());
+        return hash::hash_128(text);
+    }
+    hash::hash_128(&[account.as_bytes(), &[0], principal.as_bytes()].concat())
 }
 
 impl<'a> Mark<'a> {

@@ -361,8 +361,15 @@ impl Told {
             into.clear();
             into.push_str(text);
         }
-        first.region = fact.region.map(str::to_owned);
-        first.source = fact.source.map(str::to_owned);
+        for (into, text) in [(&mut first.region, fact.region), (&mut first.source, fact.source)] {
+            match (into.as_mut(), text) {
+                (Some(into), Some(text)) => {
+                    into.clear();
+                    into.push_str(text);
+                }
+                _ => *into = text.map(str::to_owned),
+            }
+        }
     }
 
     /// Ends it: score and level are known.

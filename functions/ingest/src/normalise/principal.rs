@@ -42,7 +42,8 @@ fn service(host: &str) -> Principal {
 }
 
 fn plain(id: String) -> Principal {
-    Principal { actor: id.clone(), id, ..Principal::unknown() }
+    let (kind, actor) = (PrincipalKind::Unknown, id.clone());
+    Principal { id, kind, account: None, role: None, name: None, actor, inferred: false }
 }
 
 fn is_host(text: &str) -> bool {
