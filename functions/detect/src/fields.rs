@@ -175,7 +175,7 @@ impl Fields {
         Scratch {
             places: vec![Cell::new(0); self.paths.len()].into(),
             verdicts: vec![Cell::new(0); self.verdicts].into(),
-            known: Box::new([const { Cell::new(Brief { place: 0, kind: BriefKind::Nothing }) }; REMEMBERED]),
+            known: Box::new([const { Cell::new(Known::NOTHING) }; REMEMBERED]),
             folded: Box::new([const { RefCell::new(String::new()) }; REMEMBERED]),
             are_folded: Cell::new(0),
             begins: vec![Cell::new(0); self.keys.len()].into(),
@@ -204,7 +204,7 @@ impl Fields {
 pub(crate) struct Scratch {
     /// For each field its place in `known` plus one; 0 for one that was not looked up.
     places: Box<[Cell<u8>]>,
-    known: Box<[Cell<Brief>; REMEMBERED]>,
+    known: Box<[Cell<Known>; REMEMBERED]>,
     /// Texts of what is known in lower case, and, one bit each, which of them are this record's.
     folded: Box<[RefCell<String>; REMEMBERED]>,
     are_folded: Cell<u32>,
@@ -262,96 +262,65 @@ pub(crate) struct Lookup<'a> {
 /// Texts that were made of objects, with their fields' places in [`Scratch::known`].
 type Texts<'a> = [OnceCell<(usize, Text<'a>)>; TEXTS];
 
-/// What was found in a field.
-#[derive(Clone, Copy)]
-struct Known<'a> {
-    value: Option<Value<'a>>,
-    kind: Kind<'a>,
-}
-
-/// The same as it is remembered: where the value stands in the record, 0 for none.
+/// What was found in a field: where its value stands in the record, 0 for none.
 #[derive(Debug, Clone, Copy)]
-struct Brief {
+struct Known {
     place: u32,
-    kind: BriefKind,
+    kind: Kind,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum BriefKind {
-    Nothing,
-    Text,
-    Other,
-    Many,
-}
-
-impl Brief {
-    fn of(known: Known<'_>) -> Self {
-        let kind = match known.kind {
-            Kind::Nothing => BriefKind::Nothing,
-            Kind::Text(_) => BriefKind::Text,
-            Kind::Other => BriefKind::Other,
-            Kind::Many => BriefKind::Many,
-        };
-        Self { place: known.value.map_or(0, Value::place), kind }
-    }
-
-    #[inline]
-    fn whole(self, record: Value<'_>) -> Known<'_> {
-        let value = (self.place != 0).then(|| record.at(self.place));
-        let kind = match self.kind {
-            BriefKind::Nothing => Kind::Nothing,
-            BriefKind::Text => Kind::Text(value.and_then(Value::as_str).unwrap_or_default()),
-            BriefKind::Other => Kind::Other,
-            BriefKind::Many => Kind::Many,
-        };
-        Known { value, kind }
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Kind<'a> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
     /// Not there, or null.
     Nothing,
     /// ASCII text.
-    Text(&'a str),
+    Text,
     Other,
     /// Several values. Rare, so they are looked up again.
     Many,
 }
 
-impl<'a> Kind<'a> {
-    fn of(value: Value<'a>) -> Self {
-        match value.as_str() {
-            Some(text) if text.is_ascii() => Self::Text(text),
-            None if value.is_null() => Self::Nothing,
-            _ => Self::Other,
-        }
+impl Known {
+    const NOTHING: Self = Self { place: 0, kind: Kind::Nothing };
+
+    fn of(value: Value<'_>) -> Self {
+        let kind = match value.as_str() {
+            Some(text) if text.is_ascii() => Kind::Text,
+            None if value.is_null() => Kind::Nothing,
+            _ => Kind::Other,
+        };
+        Self { place: value.place(), kind }
+    }
+
+    fn value(self, record: Value<'_>) -> Option<Value<'_>> {
+        (self.place != 0).then(|| record.at(self.place))
     }
 }
 
 impl<'a> Lookup<'a> {
     /// The value under a field's number, if it is one.
     pub(crate) fn value(&self, field: usize) -> Option<Value<'a>> {
-        self.known(field).value
+        self.known(field).1.value(self.record)
     }
 
     /// What stands in the record under a field's number.
     pub(crate) fn find(&self, field: usize) -> Found<'a> {
-        match self.known(field) {
-            Known { kind: Kind::Many, .. } => self.fields.paths[field].0.find(self.record),
-            Known { value: Some(value), .. } => Found::One(value),
-            Known { value: None, .. } => Found::Absent,
+        let known = self.known(field).1;
+        match known.value(self.record) {
+            Some(value) => Found::One(value),
+            None if known.kind == Kind::Many => self.fields.paths[field].0.find(self.record),
+            None => Found::Absent,
         }
     }
 
     /// Whether something other than null stands there.
     pub(crate) fn is_there(&self, field: usize) -> bool {
-        !matches!(self.brief(field).1.kind, BriefKind::Nothing)
+        self.known(field).1.kind != Kind::Nothing
     }
 
     /// What was found in a field, and its place among all that was; [`REMEMBERED`] for what is not remembered.
     #[inline]
-    fn brief(&self, field: usize) -> (usize, Brief) {
+    fn known(&self, field: usize) -> (usize, Known) {
         match usize::from(self.scratch.places[field].get())
             .checked_sub(1)
             .and_then(|place| Some((place, self.scratch.known.get(place)?)))
@@ -361,24 +330,19 @@ impl<'a> Lookup<'a> {
         }
     }
 
-    fn known(&self, field: usize) -> Known<'a> {
-        self.brief(field).1.whole(self.record)
-    }
-
     #[inline(never)]
-    fn look_up(&self, field: usize) -> (usize, Brief) {
+    fn look_up(&self, field: usize) -> (usize, Known) {
         let (path, route) = &self.fields.paths[field];
         let end = route.as_ref().map_or(End::Array, |route| self.opened.find(&self.fields.keys, route, self.record));
-        let (value, kind) = match end {
-            End::Absent => (None, Kind::Nothing),
-            End::One(value) => (Some(value), Kind::of(value)),
+        let known = match end {
+            End::Absent => Known::NOTHING,
+            End::One(value) => Known::of(value),
             End::Array => match path.find(self.record) {
-                Found::Absent => (None, Kind::Nothing),
-                Found::One(value) => (Some(value), Kind::of(value)),
-                Found::Many(_) => (None, Kind::Many),
+                Found::Absent => Known::NOTHING,
+                Found::One(value) => Known::of(value),
+                Found::Many(_) => Known { place: 0, kind: Kind::Many },
             },
         };
-        let known = Brief::of(Known { value, kind });
         let place = usize::from(self.count.get());
         if let Some(slot) = self.scratch.known.get(place) {
             slot.set(known);
@@ -432,11 +396,23 @@ impl<'a> Lookup<'a> {
     }
 
     fn ask(&self, number: usize, test: &Test) -> bool {
-        let (place, brief) = self.brief(test.field);
-        if matches!(brief.kind, BriefKind::Nothing) {
-            return test.nothing;
+        let (place, known) = self.known(test.field);
+        match known.kind {
+            Kind::Nothing => test.nothing,
+            Kind::Text => {
+                let found = self.record.at(known.place).as_str().unwrap_or_default();
+                if test.heard {
+                    return self.scratch.heard.once(number, found, || self.ask_text(place, found, test));
+                }
+                self.ask_text(place, found, test)
+            }
+            Kind::Other | Kind::Many => self.ask_other(number, test, place, known.value(self.record)),
         }
-        let Known { value, kind } = brief.whole(self.record);
+    }
+
+    /// Asks about what is no ASCII text.
+    #[cold]
+    fn ask_other(&self, number: usize, test: &Test, place: usize, value: Option<Value<'a>>) -> bool {
         let complete = || self.fields.complete[number].get_or_init(|| test.quick.complete());
         let put_to = |make: &dyn Fn() -> Text<'a>| {
             self.with_text(place, make, |text| {
@@ -446,15 +422,10 @@ impl<'a> Lookup<'a> {
                 complete().matches(&EventValue::Str(text.plain().into()), &self.view())
             })
         };
-        match (kind, value) {
-            (Kind::Nothing, _) => test.nothing,
-            (Kind::Text(found), _) if test.heard => {
-                self.scratch.heard.once(number, found, || self.ask_text(place, found, test))
-            }
-            (Kind::Text(found), _) => self.ask_text(place, found, test),
-            (_, Some(value)) if value.is_object() => put_to(&|| Text::new(value.compact().into())),
-            (_, Some(value)) => complete().matches(&event_value(value, Objects::Text), &self.view()),
-            (_, None) => {
+        match value {
+            Some(value) if value.is_object() => put_to(&|| Text::new(value.compact().into())),
+            Some(value) => complete().matches(&event_value(value, Objects::Text), &self.view()),
+            None => {
                 let Found::Many(values) = self.find(test.field) else { return test.nothing };
                 let all = values.into_iter().map(|v| event_value(v, Objects::Text)).collect();
                 complete().matches(&EventValue::Array(all), &self.view())

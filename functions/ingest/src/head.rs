@@ -3,9 +3,7 @@
 //! In: a parsed object. Out: what stands under a few known keys. Looking a key up walks the members up to it, so asking
 //! for many keys one by one costs many walks.
 
-use std::sync::LazyLock;
-
-use sentinel_json::{Names, Value};
+use sentinel_json::Value;
 
 /// Makes a struct with a member each for some keys, and the walk that fills it.
 macro_rules! members {
@@ -19,24 +17,15 @@ macro_rules! members {
         impl<'a> $name<'a> {
             /// Reads an object; of several members of one name the first counts. Anything else has none.
             $visible fn of(value: Value<'a>) -> Self {
-                const KEYS: [&str; [$($key),+].len()] = [$($key),+];
-                static NAMES: LazyLock<Names> = LazyLock::new(|| {
-                    let mut names = Names::default();
-                    KEYS.iter().for_each(|key| _ = names.add(key));
-                    names
-                });
-                let (names, mut places) = (&*NAMES, [0; KEYS.len()]);
-                for key in value.keys() {
-                    if let Some(place) = names.find(key).and_then(|at| places.get_mut(at))
-                        && *place == 0
-                    {
-                        *place = key.place();
-                    }
+                let mut found = Self::default();
+                for (key, value) in value.members() {
+                    let slot = match key {
+                        $($key => &mut found.$field,)+
+                        _ => continue,
+                    };
+                    slot.get_or_insert(value);
                 }
-                let mut places = places.into_iter();
-                // In the order of the names; the object itself stands before its members.
-                $(let $field = places.next().filter(|place| *place != 0).map(|place| value.at(place));)+
-                Self { $($field),+ }
+                found
             }
         }
     };

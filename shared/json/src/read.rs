@@ -6,7 +6,7 @@
 
 use crate::{
     likeness::{self, Sum},
-    text::{self, Fault, Specials},
+    text::{self, Fault},
     value::{Kind, Value},
 };
 
@@ -141,7 +141,7 @@ impl<'t> Document<'t> {
         if u32::try_from(bytes.len()).is_err() {
             return Err((Error::TooLarge, memory));
         }
-        let mut walk = Walk { bytes, at: 0, memory, limit: deepest, deepest: 0, specials: Specials::default(), stop };
+        let mut walk = Walk { bytes, at: 0, memory, limit: deepest, deepest: 0, stop };
         let read = walk.value().and_then(|likeness| Ok((utf8(&bytes[..walk.at])?, likeness)));
         let Walk { memory, deepest, .. } = walk;
         let (text, likeness) = match read {
@@ -225,7 +225,6 @@ struct Walk<'t, S> {
     memory: Memory,
     limit: usize,
     deepest: usize,
-    specials: Specials,
     stop: S,
 }
 
@@ -386,7 +385,7 @@ impl<S: Fn(&[u8], bool) -> bool> Walk<'_, S> {
     #[inline]
     fn text(&mut self) -> Result<u64, Error> {
         let start = self.at + 1;
-        let end = self.specials.next(self.bytes, start);
+        let end = text::special(self.bytes, start);
         if self.bytes.get(end) == Some(&b'"') {
             self.push(What::Plain, start, end);
             self.at = end + 1;

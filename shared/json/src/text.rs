@@ -3,67 +3,27 @@
 use wide::u8x16;
 
 /// Bytes looked at at once.
-const BLOCK: usize = 64;
 const LANES: usize = 16;
 
-/// Where strings end, escape or break. Bytes are looked at in blocks, each once: most strings are shorter, and a search
-/// that begins anew for each of them would mostly wait for mispredicted jumps.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Specials {
-    /// Where the block begins.
-    from: usize,
-    /// Its bytes of interest, the lowest bit for the first.
-    bits: u64,
-    /// Bytes that were looked at.
-    length: usize,
-}
-
-impl Specials {
-    /// First index from `at` on of a `"`, a `\` or a control character; the length of the text where there is none.
-    #[inline]
-    pub(crate) fn next(&mut self, text: &[u8], mut at: usize) -> usize {
-        loop {
-            // What lies before the block wraps around to a large number.
-            let offset = at.wrapping_sub(self.from);
-            if offset < self.length {
-                let left = self.bits >> offset;
-                if left != 0 {
-                    return at + left.trailing_zeros() as usize;
-                }
-                at = self.from + self.length;
-            }
-            if at >= text.len() {
-                return text.len();
-            }
-            self.look(text, at);
-        }
-    }
-
-    #[inline]
-    fn look(&mut self, text: &[u8], from: usize) {
-        let rest = text.get(from..).unwrap_or_default();
-        self.from = from;
-        (self.bits, self.length) = if let Some(block) = rest.first_chunk::<BLOCK>() {
-            (specials(block), BLOCK)
-        } else {
-            let mut block = [b' '; BLOCK];
-            block[..rest.len()].copy_from_slice(rest);
-            (specials(&block), rest.len())
-        };
-    }
-}
-
+/// First index from `at` on where a string ends, escapes or breaks: `"`, `\` or a control character; the length of the
+/// text where there is none.
 #[inline]
-fn specials(block: &[u8; BLOCK]) -> u64 {
-    let mut bits = 0;
-    for (n, lanes) in block.as_chunks::<LANES>().0.iter().enumerate() {
+pub(crate) fn special(text: &[u8], mut at: usize) -> usize {
+    while let Some(lanes) = text.get(at..).and_then(<[u8]>::first_chunk::<LANES>) {
         let lanes = u8x16::new(*lanes);
         let quotes = lanes.simd_eq(u8x16::splat(b'"'));
         let backslashes = lanes.simd_eq(u8x16::splat(b'\\'));
         let controls = lanes.min(u8x16::splat(0x1f)).simd_eq(lanes);
-        bits |= u64::from((quotes | backslashes | controls).to_bitmask()) << (LANES * n);
+        let found = (quotes | backslashes | controls).to_bitmask();
+        if found != 0 {
+            return at + found.trailing_zeros() as usize;
+        }
+        at += LANES;
     }
-    bits
+    while text.get(at).is_some_and(|byte| *byte >= 0x20 && !matches!(byte, b'"' | b'\\')) {
+        at += 1;
+    }
+    at
 }
 
 /// Why a string is none.
@@ -78,7 +38,6 @@ pub(crate) enum Fault {
 /// Reads on in a string whose first escape is at `at`, and appends what it says from there on; the index behind its
 /// closing quote.
 pub(crate) fn unescape(text: &[u8], mut at: usize, into: &mut Vec<u8>) -> Result<usize, Fault> {
-    let mut specials = Specials::default();
     loop {
         match text.get(at) {
             None => return Err(Fault::Ends),
@@ -86,7 +45,7 @@ pub(crate) fn unescape(text: &[u8], mut at: usize, into: &mut Vec<u8>) -> Result
             Some(b'\\') => at = escape(text, at + 1, into)?,
             Some(byte) if *byte < 0x20 => return Err(Fault::At(at, "a control character in a string")),
             Some(_) => {
-                let end = specials.next(text, at);
+                let end = special(text, at);
                 into.extend_from_slice(&text[at..end]);
                 at = end;
             }
