@@ -11,7 +11,7 @@ use std::{
 
 use sentinel_model::{Timestamp, hash, time};
 
-use crate::{Condition, Kind, Plan};
+use crate::{Condition, Kind, Op, Plan};
 
 /// A hit, as far as a condition looks at it.
 #[derive(Debug, Clone, Copy)]
@@ -66,19 +66,20 @@ impl Plan {
         }
     }
 
-    /// Whether so many hits can be enough, whatever they are: told without looking at them.
-    fn can_do_with(&self, hits: usize) -> bool {
+    /// Whether so many hits with so many values can be enough, whatever they are: told without looking at them.
+    pub fn can_do_with(&self, hits: usize, values: usize) -> bool {
+        // Each of these grows with what is counted, so what is more than all of it is out of reach.
+        let reach = |all: &[(Op, u64)], count: usize| {
+            let within = |op, than: u64| match op {
+                Op::Gt => whole(count) > limit(than),
+                Op::Gte | Op::Eq => whole(count) >= limit(than),
+                _ => true,
+            };
+            all.iter().all(|(op, than)| within(*op, *than))
+        };
         match (&self.kind, &self.condition) {
-            (Kind::EventCount | Kind::Temporal | Kind::TemporalOrdered, Condition::Threshold(all)) => {
-                // Each of these grows with the hits, so what is more than all of them is out of reach.
-                use crate::Op::{Eq, Gt, Gte};
-                let within = |op, than: u64| match op {
-                    Gt => whole(hits) > limit(than),
-                    Gte | Eq => whole(hits) >= limit(than),
-                    _ => true,
-                };
-                all.iter().all(|(op, than)| within(*op, *than))
-            }
+            (Kind::EventCount | Kind::Temporal | Kind::TemporalOrdered, Condition::Threshold(all)) => reach(all, hits),
+            (Kind::ValueCount, Condition::Threshold(all)) => reach(all, values),
             (_, Condition::All) => hits >= self.bases.len(),
             _ => true,
         }
@@ -149,7 +150,7 @@ fn distinct_events(hits: &[Sight<'_>]) -> usize {
 /// The completions among `hits[from..to]`; the hits are in order.
 fn completions(plan: &Plan, hits: &[Sight<'_>], from: usize, to: usize) -> Vec<Completion> {
     let mut found = Vec::new();
-    if from >= to || !plan.can_do_with(to) {
+    if from >= to || !plan.can_do_with(to, usize::MAX) {
         return found;
     }
     let span = i64::try_from(plan.timespan).unwrap_or(i64::MAX);

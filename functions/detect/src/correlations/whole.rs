@@ -212,8 +212,8 @@ struct Scope<'a> {
     number: usize,
     plan: &'a Plan,
     key: u128,
-    account: String,
-    group: Group,
+    /// Account and group as they were noted: few groups complete anything.
+    texts: Vec<u8>,
     /// The window that is filled, its end in seconds, and the two before it.
     window: Option<(Window, i64)>,
     filled: [Filled; 3],
@@ -240,8 +240,7 @@ impl<'a> Scope<'a> {
             number,
             plan: correlations.plans.get(number).ok_or(SpillError::Damaged)?,
             key: !key,
-            account: String::new(),
-            group: Group::default(),
+            texts: Vec::new(),
             window: None,
             filled: <[Filled; 3]>::default(),
             pending: Vec::new(),
@@ -263,8 +262,8 @@ impl<'a> Scope<'a> {
             else {
                 return Err(SpillError::Damaged);
             };
-            let (account, group) = read_texts(texts).ok_or(SpillError::Damaged)?;
-            (self.account, self.group) = (account, Group(group));
+            self.texts.clear();
+            self.texts.extend_from_slice(texts);
             return Ok(());
         }
         if bytes.first() != Some(&HIT) {
@@ -371,6 +370,13 @@ impl<'a> Scope<'a> {
     fn close(&mut self, tools: &mut Tools<'_>) -> Result<(), SpillError> {
         self.settle(tools)?;
         let Some((window, _)) = self.window else { return Ok(()) };
+        let all = || self.filled.iter().flat_map(|filled| &filled.hits);
+        let values = || all().map(|hit| hit.numbers.as_slice().len()).sum();
+        if !self.plan.can_do_with(self.filled.iter().map(|filled| filled.hits.len()).sum(), values()) {
+            return Ok(());
+        }
+        let (account, group) = read_texts(&self.texts).ok_or(SpillError::Damaged)?;
+        let group = Group(group);
         let [before, previous, this] = &self.filled;
         let hits: Vec<&Slim> = [before, previous, this].into_iter().flat_map(|filled| &filled.hits).collect();
         let events = [before, previous, this].into_iter().flat_map(|filled| &filled.events);
@@ -390,7 +396,7 @@ impl<'a> Scope<'a> {
                 for (link, next) in self.plan.parents.iter().zip(onward) {
                     let Some(next) = next else { continue };
                     let (next, event) = ((next, link.base), (hit.time, hit.at));
-                    tools.upper.push_onward(self.correlations, link.plan, &self.account, next, event)?;
+                    tools.upper.push_onward(self.correlations, link.plan, &account, next, event)?;
                 }
             }
         }
@@ -409,8 +415,8 @@ impl<'a> Scope<'a> {
         }
         let completed = Completed {
             plan: self.number,
-            account: self.account.clone(),
-            group: self.group.clone(),
+            account,
+            group,
             window,
             members,
             completing: hits[verdict.first].at,
@@ -421,7 +427,7 @@ impl<'a> Scope<'a> {
         if contested.is_empty() {
             return self.tell(completed, tools);
         }
-        self.waiting.push((self.group.key(self.plan.fingerprint), completed, contested));
+        self.waiting.push((completed.group.key(self.plan.fingerprint), completed, contested));
         Ok(())
     }
 

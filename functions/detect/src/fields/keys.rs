@@ -106,24 +106,28 @@ impl<'a> Opened<'a> {
     }
 
     pub(super) fn find(&self, keys: &Keys, route: &Route, record: Value<'a>) -> End<'a> {
-        let mut value = record;
+        let mut place = record.place();
         for step in &route.0 {
             let begin = match self.begins[step.branch].get() {
-                0 if value.is_object() => self.open(keys, step.branch, value),
-                0 if value.is_array() => return End::Array,
-                0 => return End::Absent,
+                0 => {
+                    let value = record.at(place);
+                    if !value.is_object() {
+                        return if value.is_array() { End::Array } else { End::Absent };
+                    }
+                    self.open(keys, step.branch, value)
+                }
                 begin => begin as usize - 1,
             };
             let places = self.places.borrow();
             if let Some(flat) = step.flat.map(|flat| places[begin + flat]).filter(|flat| *flat != 0) {
                 return End::One(record.at(flat));
             }
-            match places[begin + step.place] {
-                0 => return End::Absent,
-                next => value = record.at(next),
+            place = places[begin + step.place];
+            if place == 0 {
+                return End::Absent;
             }
         }
-        End::One(value)
+        End::One(record.at(place))
     }
 
     fn open(&self, keys: &Keys, branch: usize, value: Value<'a>) -> usize {

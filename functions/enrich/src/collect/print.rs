@@ -180,11 +180,11 @@ impl<'p, 'f, 'r> Teller<'p, 'f, 'r> {
 
     fn block(&mut self, block: &[Ready]) -> io::Result<Block> {
         let form = self.printer.finish.wanted.form;
-        let mut text = Vec::with_capacity(block.len() * if form == Form::Line { 1536 } else { 384 });
+        let mut text = Vec::with_capacity(block.len() * if form == Form::Line { 2048 } else { 384 });
         let mut ends = Vec::with_capacity(block.len());
         for of_one_place in block.chunk_by(|a, b| a.place == b.place) {
             if let [ready] = of_one_place {
-                self.one(&ready.source, &mut text)?;
+                self.one(&ready.source, None, &mut text)?;
                 ends.push(text.len());
                 continue;
             }
@@ -193,8 +193,8 @@ impl<'p, 'f, 'r> Teller<'p, 'f, 'r> {
                 named.push((self.id(&ready.source)?, ready.source));
             }
             named.sort_unstable();
-            for (_, source) in &named {
-                self.one(source, &mut text)?;
+            for (id, source) in named {
+                self.one(&source, Some(id), &mut text)?;
                 ends.push(text.len());
             }
         }
@@ -214,15 +214,15 @@ impl<'p, 'f, 'r> Teller<'p, 'f, 'r> {
         }
     }
 
-    /// Appends one alert.
-    fn one(&mut self, source: &Source, text: &mut Vec<u8>) -> io::Result<()> {
+    /// Appends one alert, whose id may be known.
+    fn one(&mut self, source: &Source, id: Option<String>, text: &mut Vec<u8>) -> io::Result<()> {
         let finish = self.printer.finish;
         let form = finish.wanted.form;
         match *source {
             Source::Matches { part, rule, from, to } => {
                 let rule = finish.rule(rule)?;
                 let told = self.gathered(&self.printer.parts[part].events[from..to], rule)?;
-                let id = told.alert_id(rule);
+                let id = id.unwrap_or_else(|| told.alert_id(rule));
                 told.write(form, &id, rule, text)
             }
             Source::Found(at) => {
