@@ -244,9 +244,9 @@ impl<S: Fn(&[u8], bool) -> bool> Walk<'_, S> {
                 Next::Ended(likeness) => {
                     let Some(open) = self.memory.open.last_mut() else { return Ok(likeness) };
                     if open.object {
-                        open.sum.member(open.key, likeness)
+                        open.sum.member(open.key, likeness);
                     } else {
-                        open.sum.item(likeness)
+                        open.sum.item(likeness);
                     }
                     let object = open.object;
                     self.go_on(object)?

@@ -29,7 +29,6 @@ pub enum Kind {
 #[derive(Clone, Copy)]
 pub struct Value<'d> {
     document: &'d Document<'d>,
-    slot: Slot,
     at: u32,
 }
 
@@ -56,43 +55,49 @@ impl<'d> Value<'d> {
     #[allow(clippy::cast_possible_truncation, reason = "slots are counted in 32 bits")]
     #[inline]
     pub(crate) fn new(document: &'d Document<'_>, at: usize) -> Self {
-        Self { document, slot: document.slot(at), at: at as u32 }
+        Self { document, at: at as u32 }
+    }
+
+    #[inline]
+    fn slot(self) -> Slot {
+        self.document.slot(self.at as usize)
     }
 
     /// Its kind.
     pub fn kind(self) -> Kind {
-        self.slot.kind()
+        self.slot().kind()
     }
 
     /// Whether it is `null`.
     pub fn is_null(self) -> bool {
-        self.slot.what == What::Null
+        self.slot().what == What::Null
     }
 
     /// Whether it is a text.
     pub fn is_str(self) -> bool {
-        matches!(self.slot.what, What::Plain | What::Escaped)
+        matches!(self.slot().what, What::Plain | What::Escaped)
     }
 
     /// Whether it is an object.
     pub fn is_object(self) -> bool {
-        self.slot.what == What::Object
+        self.slot().what == What::Object
     }
 
     /// Whether it is an array.
     pub fn is_array(self) -> bool {
-        self.slot.what == What::Array
+        self.slot().what == What::Array
     }
 
     /// What a text says, escapes undone.
     #[inline]
     pub fn as_str(self) -> Option<&'d str> {
-        self.is_str().then(|| self.document.said(self.slot))
+        let slot = self.slot();
+        matches!(slot.what, What::Plain | What::Escaped).then(|| self.document.said(slot))
     }
 
     /// A boolean.
     pub fn as_bool(self) -> Option<bool> {
-        match self.slot.what {
+        match self.slot().what {
             What::True => Some(true),
             What::False => Some(false),
             _ => None,
@@ -100,7 +105,8 @@ impl<'d> Value<'d> {
     }
 
     fn digits(self) -> Option<&'d str> {
-        (self.slot.what == What::Number).then(|| self.document.said(self.slot))
+        let slot = self.slot();
+        (slot.what == What::Number).then(|| self.document.said(slot))
     }
 
     /// A number that is written as a whole one, within `i64`. `-0` is none: no whole number is written so.
@@ -120,7 +126,7 @@ impl<'d> Value<'d> {
 
     /// The members of an object in their order, each as often as it is there; none of anything else.
     pub fn members(self) -> Members<'d> {
-        let end = if self.is_object() { self.slot.next } else { 0 };
+        let end = if self.is_object() { self.slot().next } else { 0 };
         Members { document: self.document, at: self.at + 1, end }
     }
 
@@ -136,13 +142,14 @@ impl<'d> Value<'d> {
 
     /// The value at a place in the same document, which must be one that [`Self::place`] or [`Key::place`] gave.
     #[inline]
+    #[must_use]
     pub fn at(self, place: u32) -> Self {
         Self::new(self.document, place as usize)
     }
 
     /// The items of an array; none of anything else.
     pub fn items(self) -> Items<'d> {
-        let end = if self.is_array() { self.slot.next } else { 0 };
+        let end = if self.is_array() { self.slot().next } else { 0 };
         Items { document: self.document, at: self.at + 1, end }
     }
 
@@ -153,9 +160,9 @@ impl<'d> Value<'d> {
 
     /// The text of an array, an object or a number, as it was written.
     pub fn written(self) -> Option<&'d str> {
-        let document = self.document;
-        matches!(self.slot.what, What::Array | What::Object | What::Number)
-            .then(|| &document.text()[self.slot.start as usize..self.slot.end as usize])
+        let (document, slot) = (self.document, self.slot());
+        matches!(slot.what, What::Array | What::Object | What::Number)
+            .then(|| &document.text()[slot.start as usize..slot.end as usize])
     }
 
     /// A hash of it that ignores the order of keys, white space, and how texts and numbers are spelled, see
@@ -208,7 +215,7 @@ impl<'d> Iterator for Members<'d> {
         }
         let key = self.document.said(self.document.slot(self.at as usize));
         let value = Value::new(self.document, self.at as usize + 1);
-        self.at = value.slot.next;
+        self.at = value.slot().next;
         Some((key, value))
     }
 }
@@ -276,7 +283,7 @@ impl<'d> Iterator for Items<'d> {
             return None;
         }
         let value = Value::new(self.document, self.at as usize);
-        self.at = value.slot.next;
+        self.at = value.slot().next;
         Some(value)
     }
 }

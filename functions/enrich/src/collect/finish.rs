@@ -81,9 +81,9 @@ impl<'f, 'r> Finish<'f, 'r> {
         let (mut ready, mut parts) = (Vec::new(), Vec::with_capacity(threads));
         let mut add = |mut some: Vec<Ready>, counted: Counts| {
             if ready.is_empty() {
-                ready = some
+                ready = some;
             } else {
-                ready.append(&mut some)
+                ready.append(&mut some);
             }
             counts.iter_mut().zip(counted).for_each(|(all, n)| *all += n);
         };
@@ -91,7 +91,9 @@ impl<'f, 'r> Finish<'f, 'r> {
             parts.push(part);
             add(some, counted);
         }
-        of_found.into_iter().for_each(|(some, counted)| add(some, counted));
+        for (some, counted) in of_found {
+            add(some, counted);
+        }
         drop(events);
         ready.extend(
             self.others

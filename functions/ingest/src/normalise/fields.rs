@@ -4,7 +4,7 @@ use sentinel_json::Value;
 
 /// The member at a path of keys.
 pub(crate) fn path<'a>(value: Value<'a>, keys: &[&str]) -> Option<Value<'a>> {
-    keys.iter().try_fold(value, |v, key| v.get(*key))
+    keys.iter().try_fold(value, |v, key| v.get(key))
 }
 
 /// A text that is there and not empty.

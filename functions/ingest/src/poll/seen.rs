@@ -22,7 +22,7 @@ pub(super) fn of_record(record: &str, otherwise: Timestamp) -> (u64, i64) {
     let value = document.root();
     let id = identity::event_id(&Head::of(value), value, record);
     let hash = xxh3_64(format!("{id}\u{0}{}", identity::content_hash(value)).as_bytes());
-    let at = value.get("eventTime").and_then(|v| v.as_str()).and_then(time::parse_event_time);
+    let at = value.get("eventTime").and_then(sentinel_json::Value::as_str).and_then(time::parse_event_time);
     (hash, minute(at.unwrap_or(otherwise)))
 }
 

@@ -112,6 +112,7 @@ impl<'a> Record<'a> {
 
 /// What the reader finds.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "handed to a closure one at a time, and never kept")]
 pub enum Found<'a> {
     /// A record.
     Record(Record<'a>),

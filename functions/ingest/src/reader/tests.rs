@@ -26,7 +26,7 @@ fn seen_with(input: impl Read + Send, name: &str, limits: &Limits) -> Seen {
         Found::Record(r) => {
             let parsed: serde_json::Value = serde_json::from_str(r.text).unwrap();
             assert_eq!(serde_json::from_str::<serde_json::Value>(&r.value.compact()).unwrap(), parsed);
-            let id = r.value.get("eventID").and_then(|v| v.as_str()).unwrap_or("-").to_owned();
+            let id = r.value.get("eventID").and_then(sentinel_json::Value::as_str).unwrap_or("-").to_owned();
             let e = r.envelope;
             let more = [&e.account, &e.owner, &e.region, &e.time.map(|t| t.to_string())];
             let more: Vec<&str> = more.iter().filter_map(|m| m.as_deref()).collect();
