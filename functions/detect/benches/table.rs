@@ -11,7 +11,7 @@ mod corpus;
 use std::{hint::black_box, time::Instant};
 
 use sentinel_detect::{RuleIndex, RuleSet};
-use sentinel_json::{Document, Memory};
+use sentinel_json::{Document, Make, Memory};
 
 /// A way to go over the events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,7 @@ fn pass(way: Way, rules: &RuleSet, texts: &[String]) -> usize {
     }
     let (mut total, mut memory) = (0, Memory::default());
     for text in texts {
-        let read = Document::read(text.as_bytes(), Document::DEEPEST, memory, |_, _| false);
+        let read = Document::read(text.as_bytes(), Document::DEEPEST, memory, Make::Places, |_, _| false);
         let record = read.expect("events are JSON");
         rules.matches(record.root(), &mut hits);
         total += hits.len();

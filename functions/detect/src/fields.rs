@@ -259,7 +259,7 @@ pub(crate) struct Lookup<'a> {
     words: OnceCell<String>,
 }
 
-/// Texts that were made of objects, with their fields' places in [`Scratch::known`].
+/// Texts that were made of objects or are long, with their fields' places in [`Scratch::known`].
 type Texts<'a> = [OnceCell<(usize, Text<'a>)>; TEXTS];
 
 /// What was found in a field: where its value stands in the record, 0 for none.
@@ -434,10 +434,13 @@ impl<'a> Lookup<'a> {
     }
 
     /// Asks about a text, which is put in lower case once for all tests of a field that want it so.
-    fn ask_text(&self, place: usize, found: &str, test: &Test) -> bool {
-        let keep = test.folds && found.len() <= LONGEST;
-        let Some(folded) = self.scratch.folded.get(place).filter(|_| keep) else {
-            return test.quick.matches(&Text::new(found.into()), &self.view());
+    fn ask_text(&self, place: usize, found: &'a str, test: &Test) -> bool {
+        let ask = |text: &Text<'_>| test.quick.matches(text, &self.view());
+        if !test.folds {
+            return ask(&Text::new(found.into()));
+        }
+        let Some(folded) = self.scratch.folded.get(place).filter(|_| found.len() <= LONGEST) else {
+            return self.with_text(place, &|| Text::new(found.into()), ask);
         };
         let done = 1 << place;
         if self.scratch.are_folded.get() & done == 0 {
@@ -447,7 +450,7 @@ impl<'a> Lookup<'a> {
             folded.make_ascii_lowercase();
             self.scratch.are_folded.set(self.scratch.are_folded.get() | done);
         }
-        test.quick.matches(&Text::folded_as(found, &folded.borrow()), &self.view())
+        ask(&Text::folded_as(found, &folded.borrow()))
     }
 
     /// Asks about a text that is made, and put in lower case, once for all tests of a field.

@@ -107,8 +107,17 @@ pub struct Document<'t> {
     unescaped: String,
     slots: Vec<Slot>,
     open: Vec<Open>,
-    likeness: u64,
+    likeness: Option<u64>,
     deepest: usize,
+}
+
+/// How much a walk makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Make {
+    /// What stands where.
+    Places,
+    /// A hash of the value too, see [`Value::likeness`].
+    Likeness,
 }
 
 impl<'t> Document<'t> {
@@ -118,8 +127,12 @@ impl<'t> Document<'t> {
     /// Reads a text that is one value, white space around it.
     pub fn parse(text: &'t str) -> Result<Self, Error> {
         let trimmed = text.trim_start_matches(WHITE);
-        let read = Self::read(trimmed.as_bytes(), Self::DEEPEST, Memory::default(), |_, _| false);
-        let document = read.map_err(|(e, _)| e)?;
+        let before = text.len() - trimmed.len();
+        let read = Self::read(trimmed.as_bytes(), Self::DEEPEST, Memory::default(), Make::Places, |_, _| false);
+        let document = read.map_err(|(e, _)| match e {
+            Error::Broken { at, what } => Error::Broken { at: at + before, what },
+            other => other,
+        })?;
         let rest = &trimmed[document.text.len()..];
         if rest.trim_start_matches(WHITE).is_empty() {
             return Ok(document);
@@ -134,15 +147,28 @@ impl<'t> Document<'t> {
     pub fn read(
         bytes: &'t [u8],
         deepest: usize,
-        mut memory: Memory,
+        memory: Memory,
+        make: Make,
         stop: impl Fn(&[u8], bool) -> bool,
+    ) -> Result<Self, (Error, Memory)> {
+        match make {
+            Make::Places => Self::walk::<_, false>(bytes, deepest, memory, stop),
+            Make::Likeness => Self::walk::<_, true>(bytes, deepest, memory, stop),
+        }
+    }
+
+    fn walk<S: Fn(&[u8], bool) -> bool, const LIKE: bool>(
+        bytes: &'t [u8],
+        deepest: usize,
+        mut memory: Memory,
+        stop: S,
     ) -> Result<Self, (Error, Memory)> {
         memory.clear();
         if u32::try_from(bytes.len()).is_err() {
             return Err((Error::TooLarge, memory));
         }
-        let mut walk = Walk { bytes, at: 0, memory, limit: deepest, deepest: 0, stop };
-        let read = walk.value().and_then(|likeness| Ok((utf8(&bytes[..walk.at])?, likeness)));
+        let mut walk = Walk::<S, LIKE> { bytes, at: 0, memory, limit: deepest, deepest: 0, stop };
+        let read = walk.value().and_then(|likeness| Ok((utf8(&bytes[..walk.at])?, LIKE.then_some(likeness))));
         let Walk { memory, deepest, .. } = walk;
         let (text, likeness) = match read {
             Ok(read) => read,
@@ -166,7 +192,7 @@ impl<'t> Document<'t> {
             unescaped: String::new(),
             slots: vec![Slot { what: What::Null, start: 0, end: 4, next: 1 }],
             open: Vec::new(),
-            likeness: likeness::of_name(None),
+            likeness: None,
             deepest: 0,
         }
     }
@@ -191,9 +217,8 @@ impl<'t> Document<'t> {
         self.deepest
     }
 
-    /// A hash of the value that ignores the order of keys, white space, and how texts and numbers are spelled: for
-    /// comparing what one process has read.
-    pub fn likeness(&self) -> u64 {
+    /// The hash of the value, if the walk made it.
+    pub(crate) fn likeness(&self) -> Option<u64> {
         self.likeness
     }
 
@@ -219,7 +244,7 @@ fn utf8(bytes: &[u8]) -> Result<&str, Error> {
         .map_err(|e| Error::NotUtf8 { at: e.valid_up_to() })
 }
 
-struct Walk<'t, S> {
+struct Walk<'t, S, const LIKE: bool> {
     bytes: &'t [u8],
     at: usize,
     memory: Memory,
@@ -235,7 +260,7 @@ enum Next {
     Ended(u64),
 }
 
-impl<S: Fn(&[u8], bool) -> bool> Walk<'_, S> {
+impl<S: Fn(&[u8], bool) -> bool, const LIKE: bool> Walk<'_, S, LIKE> {
     fn value(&mut self) -> Result<u64, Error> {
         let mut next = Next::Value;
         loop {
@@ -243,10 +268,10 @@ impl<S: Fn(&[u8], bool) -> bool> Walk<'_, S> {
                 Next::Value => self.begin()?,
                 Next::Ended(likeness) => {
                     let Some(open) = self.memory.open.last_mut() else { return Ok(likeness) };
-                    if open.object {
-                        open.sum.member(open.key, likeness);
-                    } else {
-                        open.sum.item(likeness);
+                    match (LIKE, open.object) {
+                        (true, true) => open.sum.member(open.key, likeness),
+                        (true, false) => open.sum.item(likeness),
+                        (false, _) => {}
                     }
                     let object = open.object;
                     self.go_on(object)?
@@ -275,7 +300,7 @@ impl<S: Fn(&[u8], bool) -> bool> Walk<'_, S> {
     #[inline]
     fn begin(&mut self) -> Result<Next, Error> {
         match self.peek()? {
-            b'"' => Ok(Next::Ended(self.text()?)),
+            b'"' => Ok(Next::Ended(self.text(LIKE)?)),
             b'{' => self.enter(true),
             b'[' => self.enter(false),
             b't' => self.name(b"true", What::True, Some(true)),
@@ -301,8 +326,8 @@ impl<S: Fn(&[u8], bool) -> bool> Walk<'_, S> {
                     if self.bytes.get(self.at) != Some(&b'"') {
                         return Ok(Next::Value);
                     }
-                    let likeness = self.text()?;
-                    if let Some(open) = self.memory.open.last_mut() {
+                    let likeness = self.text(LIKE)?;
+                    if LIKE && let Some(open) = self.memory.open.last_mut() {
                         open.sum.member(open.key, likeness);
                     }
                 }
@@ -363,7 +388,7 @@ impl<S: Fn(&[u8], bool) -> bool> Walk<'_, S> {
     /// A key and its colon.
     #[inline]
     fn key(&mut self) -> Result<(), Error> {
-        let likeness = self.text()?;
+        let likeness = self.text(true)?;
         if let (Some(open), Some(slot)) = (self.memory.open.last_mut(), self.memory.slots.last_mut()) {
             open.key = likeness;
             slot.next = likeness::short(likeness);
@@ -381,15 +406,15 @@ impl<S: Fn(&[u8], bool) -> bool> Walk<'_, S> {
         self.memory.slots.push(Slot { what, start: number(start), end: number(end), next });
     }
 
-    /// A string, at its opening quote.
+    /// A string, at its opening quote; its hash, if it is wanted.
     #[inline]
-    fn text(&mut self) -> Result<u64, Error> {
+    fn text(&mut self, hash: bool) -> Result<u64, Error> {
         let start = self.at + 1;
         let end = text::special(self.bytes, start);
         if self.bytes.get(end) == Some(&b'"') {
             self.push(What::Plain, start, end);
             self.at = end + 1;
-            return Ok(likeness::of_text(&self.bytes[start..end]));
+            return Ok(if hash { likeness::of_text(&self.bytes[start..end]) } else { 0 });
         }
         self.escaped(start, end)
     }
@@ -453,6 +478,10 @@ impl<S: Fn(&[u8], bool) -> bool> Walk<'_, S> {
             self.digits()?;
         }
         self.push(What::Number, start, self.at);
+        // So few digits are within every bound.
+        if !LIKE && self.at - start < 18 && !self.bytes[start..self.at].iter().any(u8::is_ascii_alphabetic) {
+            return Ok(0);
+        }
         // Digits, signs, a dot and an e are UTF-8.
         let text = std::str::from_utf8(&self.bytes[start..self.at]).unwrap_or_default();
         likeness::of_digits(text).ok_or(Error::Broken { at: start, what: "a number is too large" })

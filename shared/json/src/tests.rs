@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::Value as Tree;
 
-use crate::{Document, Error, Kind, Memory, Value, likeness::key_hash};
+use crate::{Document, Error, Kind, Make, Memory, Value, likeness::key_hash};
 
 fn tree(value: Value<'_>) -> Tree {
     match value.kind() {
@@ -92,10 +92,12 @@ proptest! {
         let sonic: sonic_rs::Value = sonic_rs::from_str(&text).unwrap();
         prop_assert_eq!(document.root().compact(), sonic_rs::to_string(&sonic).unwrap());
         let compact = document.root().compact();
-        prop_assert_eq!(Document::parse(&compact).unwrap().likeness(), document.likeness());
+        prop_assert_eq!(Document::parse(&compact).unwrap().root().likeness(), document.root().likeness());
+        let hashed = Document::read(text.as_bytes(), 100, Memory::default(), Make::Likeness, |_, _| false).unwrap();
+        prop_assert_eq!(hashed.root().likeness(), document.root().likeness());
         let inside = format!("[{compact}]");
         let inside = Document::parse(&inside).unwrap();
-        prop_assert_eq!(inside.root().items().next().unwrap().likeness(), document.likeness());
+        prop_assert_eq!(inside.root().items().next().unwrap().likeness(), document.root().likeness());
     }
 
     /// What others take is taken, and what they refuse is refused.
@@ -115,16 +117,16 @@ proptest! {
     fn values_end_where_they_end(members in prop::collection::btree_map("[a-z\"\\\\]{1,6}", json(), 0..6), behind in "[{}\"\\\\,a]{0,40}", cut in any::<prop::sample::Index>()) {
         let object = serde_json::to_string(&members).unwrap();
         let text = format!("{object}{behind}");
-        let document = Document::read(text.as_bytes(), 100, Memory::default(), |_, _| false).unwrap();
+        let document = Document::read(text.as_bytes(), 100, Memory::default(), Make::Likeness, |_, _| false).unwrap();
         prop_assert_eq!(document.text(), &object);
         let cut = cut.index(object.len());
-        let (error, _) = Document::read(&object.as_bytes()[..cut], 100, document.into_memory(), |_, _| false).unwrap_err();
+        let (error, _) = Document::read(&object.as_bytes()[..cut], 100, document.into_memory(), Make::Places, |_, _| false).unwrap_err();
         prop_assert_eq!(error, Error::Ends, "{}", &object[..]);
     }
 
     #[test]
     fn it_takes_any_bytes(bytes in prop::collection::vec(prop::sample::select(b"{}[]\"\\a:,0-.eE+tn\xc3\xa9\xff \n".to_vec()), 0..200)) {
-        let mine = Document::read(&bytes, 100, Memory::default(), |_, _| false);
+        let mine = Document::read(&bytes, 100, Memory::default(), Make::Likeness, |_, _| false);
         if let Ok(document) = mine {
             prop_assert!(serde_json::from_str::<Tree>(document.text()).is_ok(), "{}", document.text());
         }
@@ -135,7 +137,7 @@ proptest! {
     fn likenesses_tell_values_apart(one in json(), other in json(), keep in any::<bool>()) {
         let other = if keep { one.clone() } else { other };
         let (a, b) = (one.to_string(), other.to_string());
-        let alike = Document::parse(&a).unwrap().likeness() == Document::parse(&b).unwrap().likeness();
+        let alike = Document::parse(&a).unwrap().root().likeness() == Document::parse(&b).unwrap().root().likeness();
         prop_assert_eq!(alike, one == other || equal(&one, &other), "{} {}", a, b);
     }
 }
@@ -184,7 +186,7 @@ fn same(mine: Value<'_>, theirs: sonic_rs::ValueRef<'_>) -> Result<(), TestCaseE
 
 #[test]
 fn likenesses_ignore_order_and_spelling_and_nothing_else() {
-    let of = |text: &str| Document::parse(text).unwrap().likeness();
+    let of = |text: &str| Document::parse(text).unwrap().root().likeness();
     let same = [r#"{"a":{"x":1,"y":[1,2]},"b":"t"}"#, r#"{ "b":"\u0074", "a":{"y":[1.0,2],"x":1} }"#];
     assert_eq!(of(same[0]), of(same[1]));
     let others = [
@@ -209,6 +211,7 @@ fn errors_say_what_and_where() {
     for (text, says) in [
         ("{\"a\" 1}", "a colon is missing at byte 5"),
         ("{a:1}", "a key is missing at byte 1"),
+        ("  {a:1}", "a key is missing at byte 3"),
         ("[1 2]", "a comma or closing bracket is missing at byte 3"),
         ("[01]", "a number begins with 0 at byte 2"),
         ("[1e999]", "a number is too large at byte 1"),
@@ -225,7 +228,7 @@ fn errors_say_what_and_where() {
     }
     let deep = "[".repeat(200);
     assert_eq!(Document::parse(&deep).unwrap_err(), Error::TooDeep { limit: Document::DEEPEST });
-    let (error, _) = Document::read(b"\"\xff\"", 9, Memory::default(), |_, _| false).unwrap_err();
+    let (error, _) = Document::read(b"\"\xff\"", 9, Memory::default(), Make::Likeness, |_, _| false).unwrap_err();
     assert_eq!(error, Error::NotUtf8 { at: 1 });
 }
 
@@ -233,7 +236,7 @@ fn errors_say_what_and_where() {
 fn reading_stops_where_it_is_told_to() {
     let stops = |text: &str| {
         let stop = |key: &[u8], object: bool| key == b"Records" && !object;
-        let read = Document::read(text.as_bytes(), 9, Memory::default(), stop);
+        let read = Document::read(text.as_bytes(), 9, Memory::default(), Make::Places, stop);
         matches!(read, Err((Error::Stopped, _)))
     };
     assert!(stops(r#"{"a":[],"Records":["#) && stops(r#"{"\u0052ecords":[]}"#));

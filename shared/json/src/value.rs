@@ -165,10 +165,10 @@ impl<'d> Value<'d> {
             .then(|| &document.text()[slot.start as usize..slot.end as usize])
     }
 
-    /// A hash of it that ignores the order of keys, white space, and how texts and numbers are spelled, see
-    /// [`Document::likeness`].
+    /// A hash of it that ignores the order of keys, white space, and how texts and numbers are spelled: for comparing
+    /// what one process has read.
     pub fn likeness(self) -> u64 {
-        if self.at == 0 { self.document.likeness() } else { self.like() }
+        self.document.likeness().filter(|_| self.at == 0).unwrap_or_else(|| self.like())
     }
 
     fn like(self) -> u64 {

@@ -75,7 +75,8 @@ pub struct Correlator {
     pub(super) budget: usize,
     pub(super) hits: Sorter,
     pub(super) joined: Vec<Sorter>,
-    lately: Box<[u128]>,
+    /// Made with the first group.
+    lately: Vec<u128>,
     scratch: Scratch,
 }
 
@@ -96,13 +97,7 @@ impl Default for Correlator {
 impl Correlator {
     /// A collector that keeps so many bytes in memory.
     pub fn with_budget(budget: usize) -> Self {
-        Self {
-            budget,
-            hits: Sorter::new(budget),
-            joined: Vec::new(),
-            lately: vec![0; LATELY].into_boxed_slice(),
-            scratch: Scratch::default(),
-        }
+        Self { budget, hits: Sorter::new(budget), joined: Vec::new(), lately: Vec::new(), scratch: Scratch::default() }
     }
 
     /// Adds what an event with these matches counts for correlations. All of one collector's events, and those of
@@ -180,6 +175,7 @@ impl Correlator {
         hit: &Light<'_>,
     ) -> Result<(), SpillError> {
         let key = key(correlations, plan, account, texts)?;
+        self.lately.resize(LATELY, 0);
         #[allow(clippy::cast_possible_truncation, reason = "a place below LATELY")]
         let lately = &mut self.lately[key as usize % LATELY];
         if *lately != key {

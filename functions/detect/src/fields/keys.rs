@@ -86,7 +86,7 @@ impl Branch {
 pub(super) struct Opened<'a> {
     /// For each branch where its places begin, plus one; 0 for an object that was not read.
     begins: &'a [Cell<u32>],
-    /// Where the values of names stand in the record; 0, where the record itself does, for none.
+    /// Where the values of names stand; 0, where no member of anything does, for none.
     places: &'a RefCell<Vec<u32>>,
 }
 

@@ -65,7 +65,8 @@ impl<'f, 'r> Finish<'f, 'r> {
     ) -> io::Result<()> {
         events.iter_mut().for_each(Sorter::sort);
         let threads = self.wanted.threads.max(1);
-        let held = &Held::new(self, &events);
+        let held = Held::new(self, &events);
+        let held = &held;
         let sorted_out = at_once(held.shares(threads).into_iter().map(|share| move || share.sort_out()).collect())?;
         // Each part, which has all events of some principals, is put in order by one thread.
         let mut parts: Vec<Vec<_>> = (0..threads).map(|_| Vec::new()).collect();
@@ -104,7 +105,7 @@ impl<'f, 'r> Finish<'f, 'r> {
         );
         // Those of each part are in order of time, which a stable sort makes use of.
         ready.sort_by_key(|one| one.place);
-        Printer::new(self, &parts, &ready).print(threads, take)
+        Printer::new(self, &parts, &mut ready)?.print(threads, take)
     }
 
     /// Where the alerts of correlations are.
@@ -135,9 +136,7 @@ impl<'f, 'r> Finish<'f, 'r> {
                 }
                 first.ok_or_else(damaged)?
             } else {
-                let id = found.alert_id.to_owned();
                 told.add_found(&found, events, &mut reader, self.list, false)?;
-                debug_assert_eq!(id, found.alert_id);
                 told.time()
             };
             let level = told.end(rule);

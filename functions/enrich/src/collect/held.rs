@@ -11,6 +11,7 @@ use sentinel_spill::Sorter;
 
 use super::{
     Counts,
+    fact::Reader,
     finish::{Finish, damaged, mark_in},
     place,
     print::{Ready, Source},
@@ -124,9 +125,10 @@ impl Part {
             *next += 1;
         }
         let (mut found, mut counts, mut told) = (Vec::new(), Counts::default(), Told::new());
+        let mut reader = finish.facts.reader();
         for (alert, to) in alerts.into_iter().zip(next) {
             let source = Source::Matches { part: number, rule: alert.rule, from: to - alert.events, to };
-            let level = part.level(finish, &mut told, &alert, to)?;
+            let level = part.level(finish, &mut told, &mut reader, &alert, to)?;
             counts[level as usize] += 1;
             if level >= finish.wanted.min_level {
                 found.push(Ready { place: place(finish.wanted.form, level, alert.time), source });
@@ -135,13 +137,19 @@ impl Part {
         Ok((part, found, counts))
     }
 
-    fn level(&self, finish: &Finish<'_, '_>, told: &mut Told, alert: &Open, to: usize) -> io::Result<Level> {
+    fn level(
+        &self,
+        finish: &Finish<'_, '_>,
+        told: &mut Told,
+        reader: &mut Reader<'_>,
+        alert: &Open,
+        to: usize,
+    ) -> io::Result<Level> {
         let rule = finish.rule(alert.rule)?;
         told.begin();
         if finish.list.is_empty() {
             told.weigh_class(alert.class).ok_or_else(damaged)?;
         } else {
-            let mut reader = finish.facts.reader();
             for at in &self.events[to - alert.events..to] {
                 told.weigh(&reader.get(*at)?, rule, finish.list);
             }

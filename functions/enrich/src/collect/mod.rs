@@ -3,7 +3,7 @@
 //! In: what matched, from any number of workers, each with a [`Collector`], in any order and with repeats. Out:
 //! the alerts that the pipeline would have stored, one at a time, in order. An event is held once ([`Fact`]) and named
 //! by its place; past a budget it goes to disk. At the end ([`Collected`]) repeats are left out, the matches of one
-//! rule, principal, account and window are brought together by sorting, and each alert is made just to be printed;
+//! rule, principal, account and window are brought together, and each alert is made just to be printed;
 //! so are the alerts of correlations, which say which events they are of ([`Found`]). The result
 //! follows from the set of events alone: neither their order nor the number of workers changes it.
 
@@ -35,7 +35,7 @@ use sentinel_spill::{Log, Sorter};
 use told::RuleTexts;
 
 /// Bytes that an event, and each match of it, takes while alerts are brought together.
-const EVENT_BYTES: usize = 24;
+const EVENT_BYTES: usize = 32;
 const MATCH_BYTES: usize = 24;
 /// Bytes of alerts of correlations held in memory.
 pub(crate) const FOUND: usize = 2 << 20;

@@ -22,7 +22,7 @@ use super::{
     told::{self, RuleTexts, Told},
 };
 
-/// Alerts printed at a time by one thread, or more where they stand at one place.
+/// Alerts printed at a time by one thread.
 const BLOCK: usize = 256;
 /// Blocks that may be ready before the one that is next, for each thread.
 const AHEAD: usize = 4;
@@ -51,12 +51,21 @@ pub(super) enum Source {
 pub(super) struct Printer<'p, 'f, 'r> {
     finish: &'p Finish<'f, 'r>,
     parts: &'p [Part],
-    blocks: Vec<&'p [Ready]>,
+    blocks: Vec<Block<'p>>,
+}
+
+/// Alerts that are printed together.
+#[derive(Clone, Copy)]
+struct Block<'p> {
+    ready: &'p [Ready],
+    /// Whether those of one place are in order of their ids.
+    in_order: bool,
 }
 
 /// What one thread tells alerts with.
 struct Teller<'p, 'f, 'r> {
     printer: &'p Printer<'p, 'f, 'r>,
+    names: Names<'p, 'f, 'r>,
     reader: Reader<'f>,
     pages: Pages,
     /// Events, and what was gathered of them.
@@ -66,12 +75,12 @@ struct Teller<'p, 'f, 'r> {
 }
 
 /// A block's text, and where its alerts end in it.
-type Block = (Vec<u8>, Vec<usize>);
+type Printed = (Vec<u8>, Vec<usize>);
 
 /// Blocks that are printed and wait for their turn.
 #[derive(Default)]
 struct Waiting {
-    blocks: BTreeMap<usize, io::Result<Block>>,
+    blocks: BTreeMap<usize, io::Result<Printed>>,
     /// The block that is next to be taken.
     next: usize,
     /// Whoever takes them has stopped.
@@ -97,20 +106,36 @@ impl Drop for Alarm<'_> {
 
 impl<'p, 'f, 'r> Printer<'p, 'f, 'r> {
     /// A printer of what is ready, in order of place.
-    pub(super) fn new(finish: &'p Finish<'f, 'r>, parts: &'p [Part], mut ready: &'p [Ready]) -> Self {
-        let mut blocks = Vec::with_capacity(ready.len() / BLOCK + 1);
+    pub(super) fn new(finish: &'p Finish<'f, 'r>, parts: &'p [Part], ready: &'p mut [Ready]) -> io::Result<Self> {
+        let mut names = Names { finish, parts, reader: finish.facts.reader(), pages: Pages::default() };
+        for of_one_place in ready.chunk_by_mut(|a, b| a.place == b.place).filter(|some| some.len() > BLOCK) {
+            names.sort(of_one_place)?;
+        }
+        let (mut ready, mut blocks): (&'p [Ready], _) = (ready, Vec::with_capacity(ready.len() / BLOCK + 1));
         while let Some(last) = ready.get(BLOCK.min(ready.len()).wrapping_sub(1)) {
-            let (block, rest) = ready.split_at(ready.partition_point(|one| one.place <= last.place));
-            blocks.push(block);
+            // Those of one place stay together, unless they are too many, which are in order already.
+            let place = last.place;
+            let (from, to) =
+                (ready.partition_point(|one| one.place < place), ready.partition_point(|one| one.place <= place));
+            let long = to - from > BLOCK;
+            let end = if !long {
+                to
+            } else if from > 0 {
+                from
+            } else {
+                BLOCK
+            };
+            let (block, rest) = ready.split_at(end);
+            blocks.push(Block { ready: block, in_order: long && from == 0 });
             ready = rest;
         }
-        Self { finish, parts, blocks }
+        Ok(Self { finish, parts, blocks })
     }
 
     pub(super) fn print(&self, threads: usize, take: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         if threads == 1 || self.blocks.len() < 2 {
             let mut teller = Teller::new(self);
-            return self.blocks.iter().try_for_each(|block| give(&teller.block(block)?, take));
+            return self.blocks.iter().try_for_each(|block| give(&teller.block(*block)?, take));
         }
         let (waiting, changed) = (Mutex::new(Waiting::default()), Condvar::new());
         let started = AtomicUsize::new(0);
@@ -166,11 +191,54 @@ impl<'p, 'f, 'r> Printer<'p, 'f, 'r> {
     }
 }
 
+/// The ids of alerts, which decide between equal places.
+struct Names<'p, 'f, 'r> {
+    finish: &'p Finish<'f, 'r>,
+    parts: &'p [Part],
+    reader: Reader<'f>,
+    pages: Pages,
+}
+
+impl Names<'_, '_, '_> {
+    fn id(&mut self, source: &Source) -> io::Result<String> {
+        match *source {
+            Source::Matches { part, rule, from, .. } => {
+                let fact = self.reader.get(self.parts[part].events[from])?;
+                let rule = self.finish.rule(rule)?;
+                Ok(alert::alert_id(&rule.rule.rule.id, fact.principal, fact.account, rule.window(fact.time)))
+            }
+            Source::Found(at) => Ok(Found::at(self.finish.found, at, &mut self.pages)?.0.alert_id.to_owned()),
+            Source::Other(at) => Ok(self.finish.others[at].alert_id.clone()),
+        }
+    }
+
+    /// Alerts of one place in order, with their ids.
+    fn named(&mut self, of_one_place: &[Ready]) -> io::Result<Vec<(String, Source)>> {
+        let mut named = Vec::with_capacity(of_one_place.len());
+        for ready in of_one_place {
+            named.push((self.id(&ready.source)?, ready.source));
+        }
+        named.sort_unstable();
+        Ok(named)
+    }
+
+    /// Puts alerts of one place in order.
+    fn sort(&mut self, of_one_place: &mut [Ready]) -> io::Result<()> {
+        let named = self.named(of_one_place)?;
+        for (ready, (_, source)) in of_one_place.iter_mut().zip(named) {
+            ready.source = source;
+        }
+        Ok(())
+    }
+}
+
 impl<'p, 'f, 'r> Teller<'p, 'f, 'r> {
     fn new(printer: &'p Printer<'p, 'f, 'r>) -> Self {
+        let Printer { finish, parts, .. } = *printer;
         Self {
             printer,
-            reader: printer.finish.facts.reader(),
+            names: Names { finish, parts, reader: finish.facts.reader(), pages: Pages::default() },
+            reader: finish.facts.reader(),
             pages: Pages::default(),
             kept: std::array::from_fn(|_| (Vec::new(), Told::new())),
             next: 0,
@@ -178,40 +246,22 @@ impl<'p, 'f, 'r> Teller<'p, 'f, 'r> {
         }
     }
 
-    fn block(&mut self, block: &[Ready]) -> io::Result<Block> {
+    fn block(&mut self, Block { ready: block, in_order }: Block<'_>) -> io::Result<Printed> {
         let form = self.printer.finish.wanted.form;
         let mut text = Vec::with_capacity(block.len() * if form == Form::Line { 2048 } else { 384 });
         let mut ends = Vec::with_capacity(block.len());
-        for of_one_place in block.chunk_by(|a, b| a.place == b.place) {
+        for of_one_place in block.chunk_by(|a, b| !in_order && a.place == b.place) {
             if let [ready] = of_one_place {
                 self.one(&ready.source, None, &mut text)?;
                 ends.push(text.len());
                 continue;
             }
-            let mut named = Vec::with_capacity(of_one_place.len());
-            for ready in of_one_place {
-                named.push((self.id(&ready.source)?, ready.source));
-            }
-            named.sort_unstable();
-            for (id, source) in named {
+            for (id, source) in self.names.named(of_one_place)? {
                 self.one(&source, Some(id), &mut text)?;
                 ends.push(text.len());
             }
         }
         Ok((text, ends))
-    }
-
-    fn id(&mut self, source: &Source) -> io::Result<String> {
-        let finish = self.printer.finish;
-        match *source {
-            Source::Matches { part, rule, from, .. } => {
-                let fact = self.reader.get(self.printer.parts[part].events[from])?;
-                let rule = finish.rule(rule)?;
-                Ok(alert::alert_id(&rule.rule.rule.id, fact.principal, fact.account, rule.window(fact.time)))
-            }
-            Source::Found(at) => Ok(Found::at(finish.found, at, &mut self.pages)?.0.alert_id.to_owned()),
-            Source::Other(at) => Ok(finish.others[at].alert_id.clone()),
-        }
     }
 
     /// Appends one alert, whose id may be known.
@@ -255,7 +305,7 @@ impl<'p, 'f, 'r> Teller<'p, 'f, 'r> {
     }
 }
 
-fn give((text, ends): &Block, take: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+fn give((text, ends): &Printed, take: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
     let mut from = 0;
     for &end in ends {
         take(&text[from..end])?;

@@ -80,8 +80,8 @@ fn call(m: &Member) -> String {
 }
 
 /// What merging detections gives.
-fn expected(events: &[u32]) -> Vec<Alert> {
-    let (mut all, rules) = (Accumulator::new(list()), rules());
+fn expected(events: &[u32], list: &Arc<IndicatorList>) -> Vec<Alert> {
+    let (mut all, rules) = (Accumulator::new(Arc::clone(list)), rules());
     for n in events {
         let m = numbered(*n);
         for number in matched(*n) {
@@ -135,9 +135,14 @@ fn collected(events: &[u32], workers: usize, budget: usize) -> Vec<Collector> {
     all
 }
 
-fn told(collectors: Vec<Collector>, wanted: Wanted, others: &[Alert]) -> (Vec<String>, Counts) {
+fn told(
+    collectors: Vec<Collector>,
+    wanted: Wanted,
+    others: &[Alert],
+    list: &Arc<IndicatorList>,
+) -> (Vec<String>, Counts) {
     let (mut lines, mut counts, rules) = (Vec::new(), Counts::default(), rules());
-    let all = Collected::new(collectors, labels(&rules), say, list());
+    let all = Collected::new(collectors, labels(&rules), say, Arc::clone(list));
     all.tell(wanted, others, &mut counts, &mut |line| {
         lines.push(String::from_utf8(line.to_vec()).unwrap());
         Ok(())
@@ -168,14 +173,16 @@ proptest! {
         (workers, threads) in (1..4_usize, 1..4_usize),
         budget in prop::sample::select(vec![1, 4_000, 1 << 20]),
         min_level in prop::sample::select(vec![Level::Informational, Level::Medium]),
+        with_list in any::<bool>(),
     ) {
-        let alerts = expected(&events);
+        let list = &if with_list { list() } else { Arc::new(IndicatorList::default()) };
+        let alerts = expected(&events, list);
         let mut other: Vec<u32> = events.iter().rev().chain(events.iter().step_by(3)).copied().collect();
         let turn = turn.index(other.len());
         other.rotate_left(turn);
         // What models and correlations find stands among the rest.
         let models = {
-            let mut all = Accumulator::new(list());
+            let mut all = Accumulator::new(Arc::clone(list));
             let mut d = detection("model:m", Level::Medium, "carol", vec![numbered(events[0])]);
             d.members[0].model_score = Some(0.7);
             all.add(&d);
@@ -185,16 +192,16 @@ proptest! {
         all.sort_by(|a, b| (a.time, &a.alert_id).cmp(&(b.time, &b.alert_id)));
 
         let wanted = Wanted { form: Form::Line, min_level, threads };
-        let (found, counted) = told(collected(&other, workers, budget), wanted, &models);
+        let (found, counted) = told(collected(&other, workers, budget), wanted, &models, list);
         prop_assert_eq!(found, lines(&all, min_level));
         prop_assert_eq!(counted, counts(&all));
 
-        let (found, _) = told(collected(&other, workers, budget), Wanted { form: Form::Brief, ..wanted }, &models);
+        let (found, _) = told(collected(&other, workers, budget), Wanted { form: Form::Brief, ..wanted }, &models, list);
         let found: Vec<AlertBrief> = found.iter().map(|b| serde_json::from_str(b).unwrap()).collect();
         all.retain(|a| a.level >= min_level);
         prop_assert_eq!(found, all.iter().map(AlertBrief::of).collect::<Vec<_>>());
 
-        let (found, _) = told(collected(&other, workers, budget), Wanted { form: Form::Row, ..wanted }, &models);
+        let (found, _) = told(collected(&other, workers, budget), Wanted { form: Form::Row, ..wanted }, &models, list);
         let found: Vec<Row> = found.iter().map(|r| serde_json::from_str(r).unwrap()).collect();
         all.sort_by(|a, b| b.level.cmp(&a.level).then(a.time.cmp(&b.time)));
         let places: Vec<_> = found.iter().map(|r| (r.level, r.time, r.title.clone(), r.event_count)).collect();
@@ -212,10 +219,42 @@ fn lists_are_capped_and_the_count_stops_at_the_cap() {
         for take in [10_050, 10_000] {
             let some = &events[..take];
             let wanted = Wanted { form: Form::Line, min_level: Level::High, threads: 2 };
-            let (found, _) = told(collected(some, 2, budget), wanted, &[]);
-            assert_eq!(found, lines(&expected(some), Level::High));
+            let (found, _) = told(collected(some, 2, budget), wanted, &[], &list());
+            assert_eq!(found, lines(&expected(some, &list()), Level::High));
             let full = format!("\"event_count\":10000,\"at_least\":{},", take > 10_000);
             assert!(found.iter().any(|line| line.contains(&full)), "{found:?}");
+        }
+    }
+}
+
+#[test]
+fn alerts_of_one_moment_are_in_order_of_their_ids_however_many() {
+    let m = numbered(1);
+    for (people, form) in [(3, Form::Line), (700, Form::Line), (700, Form::Row)] {
+        let mut found = Vec::new();
+        for (threads, budget) in [(1, 1 << 26), (3, 1 << 26), (1, 1)] {
+            let mut collector = Collector::new(budget, 0);
+            for n in 0..people {
+                let (user, mut m) = (crate::testing::user(&format!("p{n}")), m.clone());
+                m.event.id = format!("e{n}");
+                let class = collector.class(&m.service, &m.action, m.read_only, m.success);
+                // Some before and behind those of the same time.
+                let aside = sentinel_model::time::plus_seconds(m.event.time, if n < 5 { -1 } else { i64::from(n < 9) });
+                let fact = Fact { time: aside, ..fact_of(&m, &user, class) };
+                let at = collector.keep(&fact).unwrap();
+                collector.add(at, &fact, &[0, 1]).unwrap();
+            }
+            let wanted = Wanted { form, min_level: Level::Low, threads };
+            found.push(told(vec![collector], wanted, &[], &Arc::new(IndicatorList::default())).0);
+        }
+        assert_eq!(found[0].len(), 2 * usize::try_from(people).unwrap());
+        assert!(found[1] == found[0] && found[2] == found[0], "threads and disk change nothing");
+        if form == Form::Line {
+            let place = |line: &String| {
+                let line: serde_json::Value = serde_json::from_str(line).unwrap();
+                (line["time"].to_string(), line["alert_id"].to_string())
+            };
+            assert!(found[0].is_sorted_by_key(place));
         }
     }
 }
@@ -243,9 +282,14 @@ proptest! {
         at_least in any::<bool>(),
         budget in prop::sample::select(vec![1, 1 << 20]),
         with_list in any::<bool>(),
+        few_sessions in any::<bool>(),
     ) {
         let list = if with_list { list() } else { Arc::new(IndicatorList::default()) };
         let mut members: Vec<(u32, Member)> = events.iter().map(|n| (*n, numbered(*n))).collect();
+        for (n, m) in members.iter_mut().filter(|_| few_sessions) {
+            (m.user_agent, m.access_key_id, m.region) = (Some("agent".into()), None, None);
+            m.source_ip = Some(format!("198.51.100.{}", *n % 2));
+        }
         members.sort_by(|a, b| a.1.event.cmp(&b.1.event));
         let first = members[completing.index(members.len())].0;
         let (rule, attack, why) = rules().swap_remove(0);
@@ -312,7 +356,7 @@ fn what_is_only_counted_is_counted_once_an_alert() {
                 .unwrap();
         }
         let wanted = Wanted { form: Form::Line, min_level: Level::Low, threads: 1 };
-        let (found, counts) = told(all.into(), wanted, &[]);
+        let (found, counts) = told(all.into(), wanted, &[], &list());
         assert_eq!((found.len(), counts), (0, [20, 0, 0, 0, 0]));
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD};
-use sentinel_json::Document;
+use sentinel_json::{Document, Value};
 use sentinel_model::{Timestamp, time};
 use sentinel_state::polls::SeenMinute;
 use xxhash_rust::xxh3::xxh3_64;
@@ -22,7 +22,7 @@ pub(super) fn of_record(record: &str, otherwise: Timestamp) -> (u64, i64) {
     let value = document.root();
     let id = identity::event_id(&Head::of(value), value, record);
     let hash = xxh3_64(format!("{id}\u{0}{}", identity::content_hash(value)).as_bytes());
-    let at = value.get("eventTime").and_then(sentinel_json::Value::as_str).and_then(time::parse_event_time);
+    let at = value.get("eventTime").and_then(Value::as_str).and_then(time::parse_event_time);
     (hash, minute(at.unwrap_or(otherwise)))
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Takes whatever holds CloudTrail records (`AWSLogs` files, NDJSON, arrays, EventBridge envelopes, CloudWatch
 //! Logs subscriptions, `LookupEvents` answers, index dumps, SNS and SQS messages, our own archive's objects, each
-//! plain or gzipped), told apart by content. Neither a file nor a line is ever held whole: a structural scan cuts out one value at a
-//! time, which alone is parsed. What is broken, too large or too deep costs itself only and is told with its
+//! plain or gzipped), told apart by content. Neither a file nor a line is ever held whole: one value is read at a time, and
+//! wrappings of many records are entered. What is broken, too large or too deep costs itself only and is told with its
 //! position; other kinds of JSON objects are told by kind.
 
 use std::fmt;

@@ -2,7 +2,8 @@
 //! order of commas and colons, fed piece by piece.
 //!
 //! It knows just enough grammar to notice a broken line where it breaks, so that the next one can be read;
-//! numbers, escapes and UTF-8 are left to the parser that reads the finished slice. It also notices the
+//! numbers, escapes and UTF-8 are left to who reads the finished slice. It is asked where reading an object at once did
+//! not go: what is broken, goes on behind what is held, or wraps records. It also notices the
 //! members whose arrays are read record by record (`Records` and the like), so that a wrapping of any size is
 //! never held.
 

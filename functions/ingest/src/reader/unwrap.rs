@@ -92,8 +92,7 @@ impl Item<'_> {
                 return self.inner("raw", envelope, depth, out);
             }
         }
-        if let Some(data) = self.value.get("awslogs").and_then(|l| l.get("data")).and_then(sentinel_json::Value::as_str)
-        {
+        if let Some(data) = self.value.get("awslogs").and_then(|l| l.get("data")).and_then(Value::as_str) {
             return self.base64("awslogs.data", data, envelope, out);
         }
         if let Some(data) = self.packed_data() {
@@ -108,7 +107,7 @@ impl Item<'_> {
 
     fn record(self, envelope: &Arc<Envelope>, out: &mut Out<'_>) -> Result<(), String> {
         measure(self.text, self.deepest, out.limits)?;
-        if let Some(source) = self.head.event_source.and_then(sentinel_json::Value::as_str)
+        if let Some(source) = self.head.event_source.and_then(Value::as_str)
             && source.starts_with("aws:")
         {
             if let Some(data) = self.packed_data() {
@@ -144,7 +143,7 @@ impl Item<'_> {
 
     /// An EventBridge envelope (Amazon EventBridge User Guide, "AWS service event metadata").
     fn event_bridge(self, envelope: &Arc<Envelope>, depth: u32, out: &mut Out<'_>) -> Result<(), String> {
-        let detail_type = self.value.get("detail-type").and_then(sentinel_json::Value::as_str).unwrap_or_default();
+        let detail_type = self.value.get("detail-type").and_then(Value::as_str).unwrap_or_default();
         let record = self.value.get("detail").is_some_and(is_record);
         let by_trail = detail_type.ends_with(" via CloudTrail");
         if record && (by_trail || detail_type.is_empty()) {
@@ -181,7 +180,7 @@ impl Item<'_> {
     fn wrapped_text(&self) -> Option<&str> {
         ["CloudTrailEvent", "Message", "message", "body", "Body"]
             .iter()
-            .find_map(|k| self.value.get(k).and_then(sentinel_json::Value::as_str))
+            .find_map(|k| self.value.get(k).and_then(Value::as_str))
             .or_else(|| self.value.get("event")?.get("original")?.as_str())
     }
 
@@ -190,7 +189,7 @@ impl Item<'_> {
             (out.sink)(Found::Unknown { kind: "cloudwatch-logs:CONTROL_MESSAGE".to_owned() });
             return Ok(());
         }
-        if let Some(kind) = self.value.get("Type").and_then(sentinel_json::Value::as_str)
+        if let Some(kind) = self.value.get("Type").and_then(Value::as_str)
             && kind != "Notification"
             && self.value.get("Message").is_some()
         {
@@ -229,7 +228,7 @@ pub(super) fn wrapping(head: &[u8], outer: &Arc<Envelope>) -> (Arc<Envelope>, bo
     let parsed = std::str::from_utf8(&text).ok().and_then(|text| Document::parse(text).ok());
     let Some(document) = parsed else { return (outer.clone(), false) };
     let value = document.root();
-    let control = value.get("messageType").and_then(sentinel_json::Value::as_str) == Some("CONTROL_MESSAGE");
+    let control = value.get("messageType").and_then(Value::as_str) == Some("CONTROL_MESSAGE");
     let mut envelope = outer.clone();
     if let Some(owner) = text_of(value, "owner") {
         Arc::make_mut(&mut envelope).owner = Some(owner);
@@ -244,7 +243,7 @@ fn is_record(value: Value<'_>) -> bool {
 /// AWS CloudTrail User Guide, "CloudTrail record contents for Insights events".
 fn is_insight(value: Value<'_>) -> bool {
     value.get("insightDetails").is_some()
-        || value.get("eventType").and_then(sentinel_json::Value::as_str) == Some("AwsCloudTrailInsight")
+        || value.get("eventType").and_then(Value::as_str) == Some("AwsCloudTrailInsight")
 }
 
 fn has_any(value: Value<'_>, keys: &[&str]) -> bool {
@@ -274,7 +273,7 @@ fn kind_name(family: &str, name: &str) -> String {
 }
 
 fn text_of(value: Value<'_>, key: &str) -> Option<String> {
-    value.get(key).and_then(sentinel_json::Value::as_str).filter(|s| !s.is_empty()).map(str::to_owned)
+    value.get(key).and_then(Value::as_str).filter(|s| !s.is_empty()).map(str::to_owned)
 }
 
 /// A time as text, epoch seconds or epoch milliseconds.

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use sentinel_json::{Document, Memory};
+use sentinel_json::{Document, Make, Memory};
 
 use super::scan;
 use super::source::Text;
@@ -350,7 +350,9 @@ impl<'r> Walker<'r> {
         }
         let from = self.window.pos();
         let text = &self.window.held()[from..=from + end];
-        let Ok(document) = Document::read(text, 0, Memory::default(), |_, _| false) else { return Ok(false) };
+        let Ok(document) = Document::read(text, 0, Memory::default(), Make::Places, |_, _| false) else {
+            return Ok(false);
+        };
         let Some(inner) = document.root().as_str().filter(|inner| unwrap::looks_like_json(inner)) else {
             return Ok(false);
         };

@@ -1,6 +1,6 @@
 //! Objects: cut out whole, or entered when they wrap records; and where to resume when one is broken.
 
-use sentinel_json::Document;
+use sentinel_json::{Document, Make};
 
 use super::super::scan::{self, Scanner, Skip, Step};
 use super::super::unwrap::{self, Out};
@@ -73,7 +73,7 @@ impl Walker<'_> {
         let held = &self.window.held()[from..];
         let held = &held[..held.len().min(self.limits.record_bytes)];
         let memory = std::mem::take(&mut self.memory);
-        let document = match Document::read(held, self.limits.nesting as usize, memory, scan::wraps) {
+        let document = match Document::read(held, self.limits.nesting as usize, memory, Make::Likeness, scan::wraps) {
             Ok(document) => document,
             Err((_, memory)) => {
                 self.memory = memory;
@@ -102,8 +102,8 @@ impl Walker<'_> {
         let shown = self.outer.unwrap_or(position);
         let from = self.window.pos();
         let text = &self.window.held()[from..from + length];
-        let deepest = (self.limits.nesting + ENVELOPE_LEVELS) as usize;
-        match Document::read(text, deepest, std::mem::take(&mut self.memory), |_, _| false) {
+        let deepest = self.limits.nesting.saturating_add(ENVELOPE_LEVELS) as usize;
+        match Document::read(text, deepest, std::mem::take(&mut self.memory), Make::Likeness, |_, _| false) {
             Ok(document) => {
                 // What is pending is told first, so that the order is the text's.
                 self.told.now_json(out.sink);
