@@ -78,7 +78,8 @@ impl<'f, 'r> Finish<'f, 'r> {
         let found = self.found_places()?;
         let share = found.len().div_ceil(threads).max(1);
         let of_found = at_once(found.chunks(share).map(|some| move || self.found_ready(some)).collect())?;
-        let made = parts.into_iter().enumerate().map(|(n, part)| move || Part::new(held, n, part)).collect();
+        // Threads are far fewer than these numbers.
+        let made = (0_u16..).zip(parts).map(|(n, part)| move || Part::new(held, n, part)).collect();
         let (mut ready, mut parts) = (Vec::new(), Vec::with_capacity(threads));
         let mut add = |mut some: Vec<Ready>, counted: Counts| {
             if ready.is_empty() {
@@ -96,13 +97,10 @@ impl<'f, 'r> Finish<'f, 'r> {
             add(some, counted);
         }
         drop(events);
-        ready.extend(
-            self.others
-                .iter()
-                .enumerate()
-                .filter(|(_, a)| a.level >= self.wanted.min_level)
-                .map(|(n, a)| Ready { place: place(self.wanted.form, a.level, a.time), source: Source::Other(n) }),
-        );
+        // Alerts of models are far fewer than these numbers.
+        for (n, alert) in (0_u32..).zip(self.others).filter(|(_, alert)| alert.level >= self.wanted.min_level) {
+            ready.push(Ready { place: place(self.wanted.form, alert.level, alert.time), source: Source::Other(n) });
+        }
         // Those of each part are in order of time, which a stable sort makes use of.
         ready.sort_by_key(|one| one.place);
         Printer::new(self, &parts, &mut ready)?.print(threads, take)

@@ -45,13 +45,20 @@ pub(super) struct Part {
     pub(super) events: Vec<u64>,
 }
 
+impl Part {
+    /// Where the events of one alert are kept.
+    pub(super) fn of(&self, from: u32, to: u32) -> &[u64] {
+        &self.events[from as usize..to as usize]
+    }
+}
+
 /// An alert in the making.
 struct Open {
     rule: u32,
     /// Of its first event.
     time: Timestamp,
     class: u8,
-    events: usize,
+    events: u32,
 }
 
 impl<'h, 'f, 'r> Held<'h, 'f, 'r> {
@@ -87,12 +94,17 @@ impl Share<'_, '_, '_> {
     }
 }
 
+/// Events and matches in memory are far fewer.
+fn number(number: usize) -> io::Result<u32> {
+    u32::try_from(number).map_err(io::Error::other)
+}
+
 impl Part {
     /// Brings the events of one part together; the alerts that are wanted, those of one level in order of time, and how
     /// many there are of each level.
     pub(super) fn new(
         held: &Held<'_, '_, '_>,
-        number: usize,
+        of: u16,
         mut placed: Vec<Placed>,
     ) -> io::Result<(Self, Vec<Ready>, Counts)> {
         placed.sort_unstable_by(|(a, x), (b, y)| a.cmp(b).then_with(|| held.bytes(*x).cmp(held.bytes(*y))));
@@ -101,33 +113,38 @@ impl Part {
         for (_, event) in placed {
             let mark = mark_in(held.bytes(event))?;
             for rule in mark.rules() {
-                let at = *known.entry(finish.alert_of(&mark, rule)?).or_insert_with(|| {
+                let key = finish.alert_of(&mark, rule)?;
+                #[allow(clippy::cast_possible_truncation, reason = "its halves, which take less room than the whole")]
+                let halves = ((key >> 64) as u64, key as u64);
+                let next = number(alerts.len())?;
+                let at = *known.entry(halves).or_insert(next);
+                if at == next {
                     alerts.push(Open { rule, time: mark.time, class: mark.class, events: 0 });
-                    alerts.len() - 1
-                });
-                let alert = &mut alerts[at];
+                }
+                let alert = &mut alerts[at as usize];
                 alert.events += 1;
                 alert.class = alert.class.max(mark.class);
-                // Events in memory are far fewer.
-                matches.push((u32::try_from(at).map_err(io::Error::other)?, mark.at));
+                matches.push((at, mark.at));
             }
         }
         drop(known);
-        let begins = alerts.iter().scan(0, |end, alert| {
+        let begins = alerts.iter().scan(0_u32, |end, alert| {
             *end += alert.events;
             Some(*end - alert.events)
         });
-        let mut next: Vec<usize> = begins.collect();
+        let mut next: Vec<u32> = begins.collect();
+        number(matches.len())?;
         let mut part = Self { events: vec![0; matches.len()] };
         for (alert, at) in matches {
             let next = &mut next[alert as usize];
-            part.events[*next] = at;
+            part.events[*next as usize] = at;
             *next += 1;
         }
         let (mut found, mut counts, mut told) = (Vec::new(), Counts::default(), Told::new());
         let mut reader = finish.facts.reader();
         for (alert, to) in alerts.into_iter().zip(next) {
-            let source = Source::Matches { part: number, rule: alert.rule, from: to - alert.events, to };
+            let from = to - alert.events;
+            let source = Source::Matches { part: of, rule: alert.rule, from, to };
             let level = part.level(finish, &mut told, &mut reader, &alert, to)?;
             counts[level as usize] += 1;
             if level >= finish.wanted.min_level {
@@ -143,14 +160,14 @@ impl Part {
         told: &mut Told,
         reader: &mut Reader<'_>,
         alert: &Open,
-        to: usize,
+        to: u32,
     ) -> io::Result<Level> {
         let rule = finish.rule(alert.rule)?;
         told.begin();
         if finish.list.is_empty() {
             told.weigh_class(alert.class).ok_or_else(damaged)?;
         } else {
-            for at in &self.events[to - alert.events..to] {
+            for at in self.of(to - alert.events, to) {
                 told.weigh(&reader.get(*at)?, rule, finish.list);
             }
         }

@@ -58,7 +58,7 @@ impl Collector {
     pub fn new(budget: usize, worker: u16) -> Self {
         Self {
             // While all events are in memory, their facts are read in about the order in which they lie.
-            facts: Facts::new(budget / 5 * 2, worker),
+            facts: Facts::new(budget / 4, worker),
             events: Sorter::new(budget / 20 * 11),
             counted: Sorter::new(budget / 20),
             classes: Classes::default(),

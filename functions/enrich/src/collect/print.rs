@@ -25,7 +25,7 @@ use super::{
 /// Alerts printed at a time by one thread.
 const BLOCK: usize = 256;
 /// Blocks that may be ready before the one that is next, for each thread.
-const AHEAD: usize = 4;
+const AHEAD: usize = 2;
 /// Alerts told last whose events are remembered: several rules match the same events.
 const KEPT: usize = 4;
 
@@ -40,11 +40,11 @@ pub(super) struct Ready {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Source {
     /// Of a rule, its events among these of a part.
-    Matches { part: usize, rule: u32, from: usize, to: usize },
+    Matches { part: u16, rule: u32, from: u32, to: u32 },
     /// Among those of correlations, at this place.
     Found(u64),
     /// Among the others, at this position.
-    Other(usize),
+    Other(u32),
 }
 
 /// Prints alerts that are ready, block by block.
@@ -203,12 +203,12 @@ impl Names<'_, '_, '_> {
     fn id(&mut self, source: &Source) -> io::Result<String> {
         match *source {
             Source::Matches { part, rule, from, .. } => {
-                let fact = self.reader.get(self.parts[part].events[from])?;
+                let fact = self.reader.get(self.parts[usize::from(part)].events[from as usize])?;
                 let rule = self.finish.rule(rule)?;
                 Ok(alert::alert_id(&rule.rule.rule.id, fact.principal, fact.account, rule.window(fact.time)))
             }
             Source::Found(at) => Ok(Found::at(self.finish.found, at, &mut self.pages)?.0.alert_id.to_owned()),
-            Source::Other(at) => Ok(self.finish.others[at].alert_id.clone()),
+            Source::Other(at) => Ok(self.finish.others[at as usize].alert_id.clone()),
         }
     }
 
@@ -271,7 +271,7 @@ impl<'p, 'f, 'r> Teller<'p, 'f, 'r> {
         match *source {
             Source::Matches { part, rule, from, to } => {
                 let rule = finish.rule(rule)?;
-                let told = self.gathered(&self.printer.parts[part].events[from..to], rule)?;
+                let told = self.gathered(self.printer.parts[usize::from(part)].of(from, to), rule)?;
                 let id = id.unwrap_or_else(|| told.alert_id(rule));
                 told.write(form, &id, rule, text)
             }
@@ -279,7 +279,7 @@ impl<'p, 'f, 'r> Teller<'p, 'f, 'r> {
                 let (id, rule) = finish.tell_found(&mut self.found, at, &mut self.reader, &mut self.pages)?;
                 self.found.write(form, id, rule, text)
             }
-            Source::Other(at) => told::write_alert(form, &finish.others[at], text),
+            Source::Other(at) => told::write_alert(form, &finish.others[at as usize], text),
         }
     }
 
