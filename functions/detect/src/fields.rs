@@ -184,11 +184,27 @@ impl Fields {
         }
     }
 
+    /// Where fields stand in records of one shape: none is known yet.
+    pub(crate) fn layout(&self) -> Layout {
+        Layout(vec![Cell::new(Layout::UNKNOWN); self.paths.len()].into())
+    }
+
     /// A record to look fields up in, one at a time with the same memory.
     pub(crate) fn of<'a>(&'a self, record: Value<'a>, scratch: &'a Scratch) -> Lookup<'a> {
+        self.of_shape(record, None, scratch)
+    }
+
+    /// The same for a record of a shape: what is found out of it is remembered in `layout`.
+    pub(crate) fn of_shape<'a>(
+        &'a self,
+        record: Value<'a>,
+        layout: Option<&'a Layout>,
+        scratch: &'a Scratch,
+    ) -> Lookup<'a> {
         scratch.clear();
         Lookup {
             record,
+            layout,
             fields: self,
             opened: Opened::new(&scratch.begins, &scratch.found),
             scratch,
@@ -196,6 +212,38 @@ impl Fields {
             texts: OnceCell::new(),
             words: OnceCell::new(),
         }
+    }
+}
+
+/// Where each field stands in records of one shape.
+#[derive(Debug)]
+pub(crate) struct Layout(Box<[Cell<u16>]>);
+
+impl Layout {
+    const UNKNOWN: u16 = 0;
+    const ABSENT: u16 = 1;
+    /// There is an array on the way.
+    const ARRAY: u16 = 2;
+    /// Where the first value stands.
+    const FIRST: u16 = 3;
+
+    fn get<'a>(&self, field: usize, record: Value<'a>) -> Option<End<'a>> {
+        match self.0[field].get() {
+            Self::UNKNOWN => None,
+            Self::ABSENT => Some(End::Absent),
+            Self::ARRAY => Some(End::Array),
+            place => Some(End::One(record.at(u32::from(place - Self::FIRST)))),
+        }
+    }
+
+    fn set(&self, field: usize, end: &End<'_>) {
+        let place = match end {
+            End::Absent => Some(Self::ABSENT),
+            End::Array => Some(Self::ARRAY),
+            End::One(value) => u16::try_from(value.place()).ok().and_then(|place| place.checked_add(Self::FIRST)),
+        };
+        // Few records have so many values that it does not fit.
+        self.0[field].set(place.unwrap_or(Self::UNKNOWN));
     }
 }
 
@@ -250,6 +298,7 @@ fn contained(matcher: &CompiledMatcher, needles: &mut Vec<String>) -> bool {
 /// A record, with the fields that were looked up in it so far and the verdicts on them.
 pub(crate) struct Lookup<'a> {
     pub(crate) record: Value<'a>,
+    layout: Option<&'a Layout>,
     fields: &'a Fields,
     opened: Opened<'a>,
     scratch: &'a Scratch,
@@ -332,12 +381,14 @@ impl<'a> Lookup<'a> {
 
     #[inline(never)]
     fn look_up(&self, field: usize) -> (usize, Known) {
-        let (path, route) = &self.fields.paths[field];
-        let end = route.as_ref().map_or(End::Array, |route| self.opened.find(&self.fields.keys, route, self.record));
+        let end = match self.layout.and_then(|layout| layout.get(field, self.record)) {
+            Some(end) => end,
+            None => self.search(field),
+        };
         let known = match end {
             End::Absent => Known::NOTHING,
             End::One(value) => Known::of(value),
-            End::Array => match path.find(self.record) {
+            End::Array => match self.fields.paths[field].0.find(self.record) {
                 Found::Absent => Known::NOTHING,
                 Found::One(value) => Known::of(value),
                 Found::Many(_) => Known { place: 0, kind: Kind::Many },
@@ -352,9 +403,31 @@ impl<'a> Lookup<'a> {
         (place, known)
     }
 
-    /// Whether a matcher is on a field that a record is found by.
-    pub(crate) fn is_about_names(&self, number: usize) -> bool {
-        is_name(self.fields.tests[number].field)
+    #[inline(never)]
+    fn search(&self, field: usize) -> End<'a> {
+        let route = self.fields.paths[field].1.as_ref();
+        let end = route.map_or(End::Array, |route| self.opened.find(&self.fields.keys, route, self.record));
+        if let Some(layout) = self.layout {
+            layout.set(field, &end);
+        }
+        end
+    }
+
+    /// Whether no record of this shape has the field; `false` where that is not known.
+    pub(crate) fn is_nowhere(&self, field: usize) -> bool {
+        self.layout.is_some_and(|layout| {
+            let known = layout.get(field, self.record);
+            matches!(known.unwrap_or_else(|| self.search(field)), End::Absent)
+        })
+    }
+
+    /// The verdict of a matcher on a field, where the fields that a record is found by, or its shape, decide it.
+    pub(crate) fn decided(&self, number: usize) -> Option<bool> {
+        let test = &self.fields.tests[number];
+        if is_name(test.field) {
+            return Some(self.test(number));
+        }
+        self.is_nowhere(test.field).then_some(test.nothing)
     }
 
     /// The verdict of a matcher on a field.

@@ -1,29 +1,34 @@
 //! Matches many records by one rule set.
 //!
 //! In: parsed records, one at a time. Out: the rules that each matches, as [`RuleSet::matches`] says, and what was looked
-//! up of it, for whoever asks next ([`Looked`]). Logs hold the same few hundred pairs of `eventSource` and `eventName`
-//! again and again, so what these two decide is decided once for each pair: which rules can match at all, and what is
-//! left to ask of them. They hold the same texts again and again, too: costly verdicts on them are remembered.
+//! up of it, for whoever asks next ([`Looked`]). Logs hold the same few hundred shapes of records, and in each of them
+//! the same few pairs of `eventSource` and `eventName`, again and again. So what these decide is decided once: where a
+//! field stands or that there is none, which rules can match at all, and what is left to ask of them. Logs hold the same
+//! texts again and again, too: costly verdicts on them are remembered.
 
-use sentinel_json::Value;
+use sentinel_json::{Shapes, Value};
 
 use crate::{
     dispatch::Header,
     fast_hash::FastMap,
-    fields::{Lookup, Scratch},
+    fields::{Layout, Lookup, Scratch},
     program::graph::{Graph, Id},
     rules::{RuleIndex, RuleSet},
     view::BETWEEN_TEXTS,
 };
 
-/// Pairs remembered; whoever writes the log can choose endless names.
-const MOST: usize = 1024;
+/// Shapes remembered, each with two bytes for each field of the rules, and pairs in all of them: whoever writes the log
+/// can choose endless names.
+const SHAPES: usize = 1024;
+const PAIRS: usize = 4096;
 
 /// A rule set with what was found out about its records so far: for one thread.
 #[derive(Debug)]
 pub struct Matcher<'r> {
     rules: &'r RuleSet,
-    plans: FastMap<Box<str>, Plan>,
+    shapes: Shapes<Shape>,
+    /// How many pairs were met since nothing was remembered, at most.
+    pairs: usize,
     /// The pair that is looked up.
     pair: String,
     scratch: Scratch,
@@ -33,7 +38,14 @@ pub struct Matcher<'r> {
 #[derive(Debug)]
 pub struct Memory(pub(crate) Scratch);
 
-/// What is left to ask of records with one pair of source and name.
+/// What is known of records of one shape.
+#[derive(Debug)]
+struct Shape {
+    layout: Layout,
+    plans: FastMap<Box<str>, Plan>,
+}
+
+/// What is left to ask of records with one shape and one pair of source and name.
 #[derive(Debug, Default)]
 struct Plan {
     /// Rules that can match, in order, each with where its questions end in `asked`; all must be answered by yes.
@@ -45,14 +57,20 @@ impl<'r> Matcher<'r> {
     /// A matcher that knows of no record yet.
     pub fn new(rules: &'r RuleSet) -> Self {
         let scratch = rules.fields().scratch().remembering();
-        Self { rules, plans: FastMap::default(), pair: String::new(), scratch }
+        Self { rules, shapes: Shapes::new(SHAPES), pairs: 0, pair: String::new(), scratch }
     }
 
     /// Which rules a record (a CloudTrail record, parsed) matches: `hits` is cleared and filled, in the set's order.
     pub fn matches<'m>(&'m mut self, record: Value<'m>, hits: &mut Vec<RuleIndex>) -> Looked<'m> {
         hits.clear();
-        let Self { rules, plans, pair, scratch } = self;
-        let fields = rules.fields().of(record, scratch);
+        let Self { rules, shapes, pairs, pair, scratch } = self;
+        if *pairs >= PAIRS {
+            shapes.clear();
+            *pairs = 0;
+        }
+        let Shape { layout, plans } =
+            shapes.of(record, || Shape { layout: rules.fields().layout(), plans: FastMap::default() });
+        let fields = rules.fields().of_shape(record, Some(layout), scratch);
         let Some((source, name)) = Header::of(&fields).and_then(|header| header.source.zip(header.name)) else {
             rules.matches_of(&fields, hits);
             return Looked(fields);
@@ -64,9 +82,8 @@ impl<'r> Matcher<'r> {
         pair.push_str(name);
         if let Some(plan) = plans.get(pair.as_str()) {
             plan.ask(rules.graph(), &fields, hits);
-        } else if plans.len() >= MOST {
-            rules.matches_of(&fields, hits);
         } else {
+            *pairs += 1;
             let plan = Plan::of(rules, &fields);
             plan.ask(rules.graph(), &fields, hits);
             plans.insert(pair.as_str().into(), plan);
@@ -85,7 +102,7 @@ impl<'m> Looked<'m> {
 }
 
 impl Plan {
-    /// What is left to ask of records that have source and name in common with this one.
+    /// What is left to ask of records that have shape, source and name in common with this one.
     fn of(rules: &RuleSet, record: &Lookup<'_>) -> Self {
         let mut candidates = Vec::new();
         rules.candidates(record, |number, condition| candidates.push((number, condition)));

@@ -12,12 +12,14 @@
 mod likeness;
 mod names;
 mod read;
+mod shape;
 mod text;
 mod value;
 mod write;
 
 pub use names::Names;
 pub use read::{Document, Error, Make, Memory};
+pub use shape::Shapes;
 pub use value::{Items, Key, Keys, Kind, Members, Value};
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ fn rapid(what: usize, bytes: &[u8]) -> u64 {
 
 /// Two hashes in one, in this order.
 #[inline]
-fn fold(first: u64, second: u64) -> u64 {
+pub(crate) fn fold(first: u64, second: u64) -> u64 {
     let product = u128::from(first ^ OBJECT) * u128::from(second.rotate_left(32) ^ ARRAY);
     #[allow(clippy::cast_possible_truncation, reason = "the two halves")]
     let (low, high) = (product as u64, (product >> 64) as u64);
@@ -25,9 +25,54 @@ fn fold(first: u64, second: u64) -> u64 {
     low ^ high ^ first.rotate_left(17) ^ second
 }
 
+/// Bytes of a word: what a text is looked at by.
+pub(crate) const WORD: usize = 16;
+
+/// The first bytes of a word.
+static FIRST: [u128; WORD] = {
+    let mut masks = [0; WORD];
+    let mut len = 0;
+    while len < WORD {
+        masks[len] = !(u128::MAX << (8 * len));
+        len += 1;
+    }
+    masks
+};
+
+/// A text of fewer bytes than a word, as two numbers: no other text is the same ones.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Short(u64, u64);
+
+impl Short {
+    /// The first `len` bytes of a word, fewer than all.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "the two halves")]
+    pub(crate) fn of(word: &[u8; WORD], len: usize) -> Self {
+        let bytes = u128::from_le_bytes(*word) & FIRST[len % WORD];
+        // Of the last byte, which is none of the text's, the length takes the place.
+        Self(bytes as u64, (bytes >> 64) as u64 | (len as u64 + 1) << 56)
+    }
+
+    #[inline]
+    pub(crate) fn hash(self) -> u64 {
+        fold(self.0, self.1)
+    }
+
+    /// Both numbers.
+    #[inline]
+    pub(crate) fn halves(self) -> (u64, u64) {
+        (self.0, self.1)
+    }
+}
+
 #[inline]
 pub(crate) fn of_text(text: &[u8]) -> u64 {
-    rapid(0, text)
+    if text.len() >= WORD {
+        return rapid(0, text);
+    }
+    let mut word = [0; WORD];
+    word[..text.len()].copy_from_slice(text);
+    Short::of(&word, text.len()).hash()
 }
 
 /// What a key's slot holds of its hash.

@@ -5,7 +5,8 @@
 //! it, which is always its value.
 
 use crate::{
-    likeness::{self, Sum},
+    likeness::{self, Short, Sum, WORD},
+    shape::Sketch,
     text::{self, Fault},
     value::{Kind, Value},
 };
@@ -108,6 +109,7 @@ pub struct Document<'t> {
     slots: Vec<Slot>,
     open: Vec<Open>,
     likeness: Option<u64>,
+    shape: u64,
     deepest: usize,
 }
 
@@ -167,16 +169,20 @@ impl<'t> Document<'t> {
         if u32::try_from(bytes.len()).is_err() {
             return Err((Error::TooLarge, memory));
         }
-        let mut walk = Walk::<S, LIKE> { bytes, at: 0, memory, limit: deepest, deepest: 0, stop };
+        let mut walk =
+            Walk::<S, LIKE> { bytes, at: 0, memory, shape: Sketch::begin(), limit: deepest, deepest: 0, stop };
         let read = walk.value().and_then(|likeness| Ok((utf8(&bytes[..walk.at])?, LIKE.then_some(likeness))));
-        let Walk { memory, deepest, .. } = walk;
+        let Walk { memory, shape, deepest, .. } = walk;
         let (text, likeness) = match read {
             Ok(read) => read,
             Err(e) => return Err((e, memory)),
         };
         let Memory { slots, unescaped, open } = memory;
         match String::from_utf8(unescaped) {
-            Ok(unescaped) => Ok(Self { text, unescaped, slots, open, likeness, deepest }),
+            Ok(unescaped) => {
+                let shape = shape.end(slots.len());
+                Ok(Self { text, unescaped, slots, open, likeness, shape, deepest })
+            }
             // Cut at escapes, UTF-8 stays UTF-8.
             Err(e) => {
                 let at = e.utf8_error().valid_up_to();
@@ -193,6 +199,7 @@ impl<'t> Document<'t> {
             slots: vec![Slot { what: What::Null, start: 0, end: 4, next: 1 }],
             open: Vec::new(),
             likeness: None,
+            shape: 0,
             deepest: 0,
         }
     }
@@ -222,6 +229,12 @@ impl<'t> Document<'t> {
         self.likeness
     }
 
+    /// What tells apart where everything stands, see [`crate::Shapes`].
+    #[inline]
+    pub(crate) fn shape(&self) -> u64 {
+        self.shape
+    }
+
     #[inline]
     pub(crate) fn slot(&self, at: usize) -> Slot {
         self.slots[at]
@@ -248,6 +261,7 @@ struct Walk<'t, S, const LIKE: bool> {
     bytes: &'t [u8],
     at: usize,
     memory: Memory,
+    shape: Sketch,
     limit: usize,
     deepest: usize,
     stop: S,
@@ -299,10 +313,14 @@ impl<S: Fn(&[u8], bool) -> bool, const LIKE: bool> Walk<'_, S, LIKE> {
     /// A value begins.
     #[inline]
     fn begin(&mut self) -> Result<Next, Error> {
-        match self.peek()? {
-            b'"' => Ok(Next::Ended(self.text(LIKE)?)),
-            b'{' => self.enter(true),
-            b'[' => self.enter(false),
+        let first = self.peek()?;
+        match first {
+            b'{' => return self.enter(true),
+            b'[' => return self.enter(false),
+            _ => self.shape.single(),
+        }
+        match first {
+            b'"' => Ok(Next::Ended(self.text::<false>(LIKE)?)),
             b't' => self.name(b"true", What::True, Some(true)),
             b'f' => self.name(b"false", What::False, Some(false)),
             b'n' => self.name(b"null", What::Null, None),
@@ -326,7 +344,7 @@ impl<S: Fn(&[u8], bool) -> bool, const LIKE: bool> Walk<'_, S, LIKE> {
                     if self.bytes.get(self.at) != Some(&b'"') {
                         return Ok(Next::Value);
                     }
-                    let likeness = self.text(LIKE)?;
+                    let likeness = self.text::<false>(LIKE)?;
                     if LIKE && let Some(open) = self.memory.open.last_mut() {
                         open.sum.member(open.key, likeness);
                     }
@@ -352,6 +370,7 @@ impl<S: Fn(&[u8], bool) -> bool, const LIKE: bool> Walk<'_, S, LIKE> {
         let what = if object { What::Object } else { What::Array };
         self.push(what, self.at, self.at);
         let sum = if object { Sum::of_object() } else { Sum::of_array() };
+        self.shape.enter(object);
         self.memory.open.push(Open { slot, object, sum, key: 0 });
         self.deepest = self.deepest.max(self.memory.open.len());
         self.at += 1;
@@ -377,6 +396,7 @@ impl<S: Fn(&[u8], bool) -> bool, const LIKE: bool> Walk<'_, S, LIKE> {
     /// A closing bracket.
     fn leave(&mut self) -> Next {
         self.at += 1;
+        self.shape.leave();
         let next = number(self.memory.slots.len());
         // Whoever leaves has entered.
         let Some(open) = self.memory.open.pop() else { return Next::Ended(0) };
@@ -388,7 +408,7 @@ impl<S: Fn(&[u8], bool) -> bool, const LIKE: bool> Walk<'_, S, LIKE> {
     /// A key and its colon.
     #[inline]
     fn key(&mut self) -> Result<(), Error> {
-        let likeness = self.text(true)?;
+        let likeness = self.text::<true>(true)?;
         if let (Some(open), Some(slot)) = (self.memory.open.last_mut(), self.memory.slots.last_mut()) {
             open.key = likeness;
             slot.next = likeness::short(likeness);
@@ -406,22 +426,43 @@ impl<S: Fn(&[u8], bool) -> bool, const LIKE: bool> Walk<'_, S, LIKE> {
         self.memory.slots.push(Slot { what, start: number(start), end: number(end), next });
     }
 
-    /// A string, at its opening quote; its hash, if it is wanted.
+    /// A string, at its opening quote, which may be a key; its hash, if it is wanted.
     #[inline]
-    fn text(&mut self, hash: bool) -> Result<u64, Error> {
+    fn text<const KEY: bool>(&mut self, hash: bool) -> Result<u64, Error> {
         let start = self.at + 1;
-        let end = text::special(self.bytes, start);
-        if self.bytes.get(end) == Some(&b'"') {
-            self.push(What::Plain, start, end);
-            self.at = end + 1;
-            return Ok(if hash { likeness::of_text(&self.bytes[start..end]) } else { 0 });
+        // Most are shorter than a word.
+        if let Some(word) = self.bytes.get(start..).and_then(<[u8]>::first_chunk::<WORD>) {
+            let len = text::special_in(word);
+            if word.get(len) == Some(&b'"') {
+                self.push(What::Plain, start, start + len);
+                self.at = start + len + 1;
+                let short = Short::of(word, len);
+                if KEY {
+                    self.shape.key(short);
+                }
+                return Ok(if hash { short.hash() } else { 0 });
+            }
         }
-        self.escaped(start, end)
+        self.long_text::<KEY>(start, hash)
+    }
+
+    fn long_text<const KEY: bool>(&mut self, start: usize, hash: bool) -> Result<u64, Error> {
+        let end = text::special(self.bytes, start);
+        if self.bytes.get(end) != Some(&b'"') {
+            return self.escaped::<KEY>(start, end);
+        }
+        self.push(What::Plain, start, end);
+        self.at = end + 1;
+        let text = &self.bytes[start..end];
+        if KEY {
+            self.shape.long_key(text);
+        }
+        Ok(if hash { likeness::of_text(text) } else { 0 })
     }
 
     /// A string that is not plain up to its end.
     #[cold]
-    fn escaped(&mut self, start: usize, special: usize) -> Result<u64, Error> {
+    fn escaped<const KEY: bool>(&mut self, start: usize, special: usize) -> Result<u64, Error> {
         let begin = self.memory.unescaped.len();
         self.memory.unescaped.extend_from_slice(&self.bytes[start..special]);
         self.at = text::unescape(self.bytes, special, &mut self.memory.unescaped).map_err(|fault| match fault {
@@ -430,7 +471,11 @@ impl<S: Fn(&[u8], bool) -> bool, const LIKE: bool> Walk<'_, S, LIKE> {
         })?;
         let end = self.memory.unescaped.len();
         self.push(What::Escaped, begin, end);
-        Ok(likeness::of_text(&self.memory.unescaped[begin..end]))
+        let text = &self.memory.unescaped[begin..end];
+        if KEY {
+            self.shape.long_key(text);
+        }
+        Ok(likeness::of_text(text))
     }
 
     fn name(&mut self, name: &[u8], what: What, flag: Option<bool>) -> Result<Next, Error> {

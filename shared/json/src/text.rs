@@ -2,21 +2,16 @@
 
 use wide::u8x16;
 
-/// Bytes looked at at once.
-const LANES: usize = 16;
+use crate::likeness::WORD as LANES;
 
 /// First index from `at` on where a string ends, escapes or breaks: `"`, `\` or a control character; the length of the
 /// text where there is none.
 #[inline]
 pub(crate) fn special(text: &[u8], mut at: usize) -> usize {
     while let Some(lanes) = text.get(at..).and_then(<[u8]>::first_chunk::<LANES>) {
-        let lanes = u8x16::new(*lanes);
-        let quotes = lanes.simd_eq(u8x16::splat(b'"'));
-        let backslashes = lanes.simd_eq(u8x16::splat(b'\\'));
-        let controls = lanes.min(u8x16::splat(0x1f)).simd_eq(lanes);
-        let found = (quotes | backslashes | controls).to_bitmask();
-        if found != 0 {
-            return at + found.trailing_zeros() as usize;
+        let end = special_in(lanes);
+        if end < LANES {
+            return at + end;
         }
         at += LANES;
     }
@@ -24,6 +19,17 @@ pub(crate) fn special(text: &[u8], mut at: usize) -> usize {
         at += 1;
     }
     at
+}
+
+/// The same among these bytes; their number where there is none.
+#[inline]
+pub(crate) fn special_in(lanes: &[u8; LANES]) -> usize {
+    let lanes = u8x16::new(*lanes);
+    let quotes = lanes.simd_eq(u8x16::splat(b'"'));
+    let backslashes = lanes.simd_eq(u8x16::splat(b'\\'));
+    let controls = lanes.min(u8x16::splat(0x1f)).simd_eq(lanes);
+    let found = (quotes | backslashes | controls).to_bitmask();
+    (found | 1 << LANES).trailing_zeros() as usize
 }
 
 /// Why a string is none.

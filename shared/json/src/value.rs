@@ -171,6 +171,12 @@ impl<'d> Value<'d> {
         self.document.likeness().filter(|_| self.at == 0).unwrap_or_else(|| self.like())
     }
 
+    /// The shape of its document together with its place there.
+    #[inline]
+    pub(crate) fn shape(self) -> u64 {
+        self.document.shape().rotate_left(self.at) ^ u64::from(self.at)
+    }
+
     fn like(self) -> u64 {
         match self.kind() {
             Kind::Null | Kind::Boolean => likeness::of_name(self.as_bool()),

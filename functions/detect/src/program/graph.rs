@@ -213,12 +213,13 @@ impl Graph {
         }
     }
 
-    /// The verdict of a node, where the record's `eventName` and `eventSource` decide it.
+    /// The verdict of a node, where the record's `eventName`, `eventSource` and shape decide it.
     fn decided(&self, id: Id, record: &Lookup<'_>) -> Option<bool> {
         match self.nodes[id as usize].kind {
             Kind::Fixed(verdict) => Some(verdict),
-            Kind::Test(test) => record.is_about_names(test as usize).then(|| record.test(test as usize)),
-            Kind::Exists(field, there) => is_name(field as usize).then(|| record.is_there(field as usize) == there),
+            Kind::Test(test) => record.decided(test as usize),
+            Kind::Exists(field, there) if is_name(field as usize) => Some(record.is_there(field as usize) == there),
+            Kind::Exists(field, there) => record.is_nowhere(field as usize).then_some(!there),
             Kind::Not(inner) => Some(!self.decided(inner, record)?),
             Kind::All(from, count) => self.decided_by(self.range(from, count), false, record),
             Kind::Any(from, count) => self.decided_by(self.range(from, count), true, record),
@@ -239,7 +240,7 @@ impl Graph {
         all.then_some(!verdict)
     }
 
-    /// Adds what is still to be asked of records with the `eventName` and `eventSource` of this one for the node to
+    /// Adds what is still to be asked of records with the `eventName`, `eventSource` and shape of this one for the node to
     /// hold: all of it must. `false` when it holds for none of them.
     pub(crate) fn left_to_ask(&self, id: Id, record: &Lookup<'_>, asked: &mut Vec<Id>) -> bool {
         if let Some(verdict) = self.decided(id, record) {
