@@ -17,8 +17,10 @@ const ROOM: usize = 4 * 1024;
 const HEAD: usize = 4;
 /// Bytes read of the file at once.
 const PAGE: u64 = 8 * 1024;
+/// Bytes read behind a page, so that nearly all records that begin in it are whole.
+const MORE: u64 = 1024;
 /// Pages that are held.
-const PAGES: usize = 8;
+const PAGES: usize = 32;
 
 /// Records at the places that they were given.
 #[derive(Debug)]
@@ -38,7 +40,7 @@ pub struct Log {
 pub struct Pages {
     /// Each at its number modulo [`PAGES`].
     pages: Vec<Page>,
-    /// A record that does not lie within one page.
+    /// A record that is longer than what is read behind its page.
     across: Vec<u8>,
 }
 
@@ -109,40 +111,38 @@ impl Log {
         if at >= self.written {
             return self.held(at).ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
         }
-        let head = self.read(at, HEAD, pages)?;
-        let len = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
-        Ok(&self.read(at, HEAD + len, pages)?[HEAD..])
-    }
-
-    /// So many bytes of the file from a place on.
-    fn read<'a>(&self, at: u64, len: usize, pages: &'a mut Pages) -> io::Result<&'a [u8]> {
         let file = self.file.as_ref().ok_or(io::ErrorKind::UnexpectedEof)?;
-        let (number, end) = (at / PAGE, at + len as u64);
-        if end > self.written {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        let Pages { pages, across } = pages;
+        if pages.is_empty() {
+            pages.resize_with(PAGES, Page::default);
         }
-        if end > (number + 1) * PAGE {
-            pages.across.resize(len, 0);
-            read_at(file, &mut pages.across, at)?;
-            return Ok(&pages.across);
-        }
-        if pages.pages.is_empty() {
-            pages.pages.resize_with(PAGES, Page::default);
-        }
+        let number = at / PAGE;
         #[allow(clippy::cast_possible_truncation, reason = "the lowest bits choose a place, and a number below PAGE")]
         let (slot, start) = (number as usize % PAGES, (at % PAGE) as usize);
-        let page = &mut pages.pages[slot];
+        let page = &mut pages[slot];
+        let from = number * PAGE;
+        let held = usize::try_from((self.written - from).min(PAGE + MORE)).unwrap_or(0);
         // The page may have grown since.
-        if (page.log, page.number) != (self.number, number) || page.bytes.len() < start + len {
-            let from = number * PAGE;
-            let left = usize::try_from((self.written - from).min(PAGE)).unwrap_or(0);
+        if (page.log, page.number) != (self.number, number) || page.bytes.len() < held {
             // Until it is read, what is held is nobody's.
             page.log = 0;
-            page.bytes.resize(left, 0);
+            page.bytes.resize(held, 0);
             read_at(file, &mut page.bytes, from)?;
             (page.log, page.number) = (self.number, number);
         }
-        page.bytes.get(start..start + len).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        let (head, rest) =
+            page.bytes.get(start..).and_then(<[u8]>::split_first_chunk).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let len = u32::from_le_bytes(*head) as usize;
+        if let Some(record) = rest.get(..len) {
+            return Ok(record);
+        }
+        let at = at + HEAD as u64;
+        if at + len as u64 > self.written {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        across.resize(len, 0);
+        read_at(file, across, at)?;
+        Ok(across)
     }
 
     /// The place of the record after the one at `at`, which is `len` bytes long; `None` behind the last.

@@ -13,6 +13,8 @@ use std::{
 const BLOCK: usize = 256 * 1024;
 /// A block with less room than this left is full: most records are far smaller.
 const ROOM: usize = 4 * 1024;
+/// Records from which sorting by digits takes less than comparing.
+const WORTH_DIGITS: usize = 2_000;
 /// Bytes before each record of a run: its key and its length.
 const HEAD: usize = 20;
 /// Bytes read of a run at once, at most and at least.
@@ -121,8 +123,22 @@ impl Sorter {
     /// Sorts what is in memory.
     pub fn sort(&mut self) {
         let blocks = &self.blocks;
-        self.slots
-            .sort_unstable_by(|a, b| a.key.cmp(&b.key).then_with(|| bytes_of(blocks, a).cmp(bytes_of(blocks, b))));
+        let upper = |slot: &Slot| slot.key.0;
+        if self.slots.len() >= WORTH_DIGITS {
+            if !self.slots.is_sorted_by_key(upper) {
+                radsort::sort_by_key(&mut self.slots, upper);
+            }
+        } else {
+            self.slots.sort_by_key(upper);
+        }
+        // What came in order stayed so: most records of one key did.
+        let compare =
+            |a: &Slot, b: &Slot| a.key.1.cmp(&b.key.1).then_with(|| bytes_of(blocks, a).cmp(bytes_of(blocks, b)));
+        for same in self.slots.chunk_by_mut(|a, b| a.key.0 == b.key.0) {
+            if !same.is_sorted_by(|a, b| compare(a, b).is_le()) {
+                same.sort_unstable_by(compare);
+            }
+        }
     }
 
     /// How many records are in memory.

@@ -106,15 +106,19 @@ impl<'f, 'r> Finish<'f, 'r> {
         Printer::new(self, &parts, &mut ready)?.print(threads, take)
     }
 
-    /// Where the alerts of correlations are.
+    /// Where the alerts of correlations are, in the order in which their first events were kept: so what is near each
+    /// other is read together.
     fn found_places(&self) -> io::Result<Vec<u64>> {
         let (mut places, mut pages) = (Vec::new(), Pages::default());
         let mut next = (!self.found.is_empty()).then_some(0);
         while let Some(at) = next {
-            places.push(at);
-            next = self.found.next(at, self.found.get(at, &mut pages)?.len());
+            let bytes = self.found.get(at, &mut pages)?;
+            next = self.found.next(at, bytes.len());
+            let (_, mut events) = Found::read(bytes).ok_or_else(damaged)?;
+            places.push((events.next(), at));
         }
-        Ok(places)
+        places.sort_unstable();
+        Ok(places.into_iter().map(|(_, at)| at).collect())
     }
 
     /// Some alerts of correlations that are wanted, and how many there are of each level.

@@ -58,7 +58,7 @@ impl AllFound {
 
 impl<'a> Found<'a> {
     /// Reads what [`AllFound::add`] wrote: the alert, and the places of its events.
-    fn read(bytes: &'a [u8]) -> Option<(Self, impl Iterator<Item = u64> + use<'a>)> {
+    pub(super) fn read(bytes: &'a [u8]) -> Option<(Self, impl Iterator<Item = u64> + use<'a>)> {
         let (rule, rest) = bytes.split_first_chunk::<4>()?;
         let (at_least, rest) = rest.split_first()?;
         let (window, rest) = rest.split_first_chunk::<8>()?;
