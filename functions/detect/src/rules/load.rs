@@ -30,6 +30,8 @@ use crate::program::Made;
 
 /// Rules in all: indexes are 32 bits, and matching has a budget.
 const MAX_RULES: usize = 100_000;
+/// Bytes that nearly all rule files fit into.
+const USUAL_FILE_BYTES: usize = 8 * 1024;
 
 /// What to load.
 #[derive(Debug, Clone, Default)]
@@ -353,7 +355,8 @@ fn refusal(meta: &RuleMeta, reason: String) -> Refused {
 /// Reads a file of bounded size.
 pub(super) fn read(path: &Path) -> io::Result<String> {
     use io::Read;
-    let mut bytes = Vec::new();
+    // Most are smaller: they are read at once.
+    let mut bytes = Vec::with_capacity(USUAL_FILE_BYTES);
     // One byte more than allowed is enough to see that it is too large; parsing says so.
     fs::File::open(path)?.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     String::from_utf8(bytes)

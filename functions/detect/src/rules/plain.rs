@@ -121,8 +121,8 @@ fn is_marker(text: &str) -> bool {
 
 fn is_plain_text(text: &str) -> bool {
     // Without a way out early, many bytes are looked at at once.
-    let controls = text.bytes().filter(|b| *b != b'\n' && (*b < 0x20 || *b == 0x7f)).count();
-    controls == 0
+    let control = |b: u8| u8::from(b != b'\n' && (b < 0x20 || b == 0x7f));
+    text.bytes().fold(0, |all, b| all | control(b)) == 0
         && (text.is_ascii()
             || !text.chars().any(|c| {
                 matches!(c, '\u{80}'..='\u{a0}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')

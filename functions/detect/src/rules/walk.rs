@@ -38,41 +38,60 @@ pub(super) struct Found {
     pub(super) exceptions: Vec<PathBuf>,
     pub(super) refused: Vec<Refused>,
     pub(super) warnings: Vec<String>,
-    seen: HashSet<PathBuf>,
+    seen: HashSet<Identity>,
+}
+
+/// What a file or folder is the same by, however it is named.
+#[cfg(unix)]
+type Identity = (u64, u64);
+#[cfg(not(unix))]
+type Identity = PathBuf;
+
+#[cfg(unix)]
+fn identity(_: &Path, metadata: &fs::Metadata) -> io::Result<Identity> {
+    use std::os::unix::fs::MetadataExt as _;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+fn identity(path: &Path, _: &fs::Metadata) -> io::Result<Identity> {
+    path.canonicalize()
 }
 
 impl Found {
     /// Adds a folder or file. An error only when that path itself cannot be read.
     pub(super) fn add(&mut self, path: &Path) -> Result<(), LoadError> {
         let unreadable = |error| LoadError::Unreadable { path: path.to_owned(), error };
-        if fs::metadata(path).map_err(unreadable)?.is_dir() {
+        let metadata = fs::metadata(path).map_err(unreadable)?;
+        if metadata.is_dir() {
             let mut entries = sorted_entries(path).map_err(unreadable)?;
             for (name, into) in [(PLACEHOLDERS, &mut self.placeholders), (EXCEPTIONS, &mut self.exceptions)] {
                 into.extend(entries.extract_if(.., |p| p.file_name().is_some_and(|n| n == name) && p.is_file()));
             }
             self.entries(entries, MAX_FOLDER_DEPTH);
         } else {
-            self.file(path);
+            self.file(path, &metadata);
         }
         Ok(())
     }
 
     fn entries(&mut self, entries: Vec<PathBuf>, depth: usize) {
         for path in entries {
-            if path.is_dir() {
-                self.folder(&path, depth);
-            } else if is_rule_file(&path) {
-                self.file(&path);
+            match fs::metadata(&path) {
+                Ok(metadata) if metadata.is_dir() => self.folder(&path, &metadata, depth),
+                Ok(metadata) if is_rule_file(&path) => self.file(&path, &metadata),
+                Err(error) if is_rule_file(&path) => self.refuse(&path, error.to_string()),
+                _ => {}
             }
         }
     }
 
-    fn folder(&mut self, path: &Path, depth: usize) {
+    fn folder(&mut self, path: &Path, metadata: &fs::Metadata, depth: usize) {
         if depth == 0 {
             return self.refuse(path, format!("folders nested more than {MAX_FOLDER_DEPTH} deep"));
         }
         // A link that leads back up would otherwise be walked again and again.
-        match path.canonicalize().map(|real| self.seen.insert(real)) {
+        match identity(path, metadata).map(|same| self.seen.insert(same)) {
             Ok(true) => {}
             Ok(false) => return,
             Err(error) => return self.refuse(path, error.to_string()),
@@ -83,8 +102,8 @@ impl Found {
         }
     }
 
-    fn file(&mut self, path: &Path) {
-        match path.canonicalize().map(|real| self.seen.insert(real)) {
+    fn file(&mut self, path: &Path, metadata: &fs::Metadata) {
+        match identity(path, metadata).map(|same| self.seen.insert(same)) {
             Ok(false) => self.warnings.push(format!("{}: named twice, read once", path.display())),
             Ok(true) if self.rules.len() >= MAX_FILES => self.refuse(path, format!("more than {MAX_FILES} rule files")),
             Ok(true) => self.rules.push(path.to_owned()),
@@ -98,9 +117,9 @@ impl Found {
 }
 
 fn sorted_entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut entries = fs::read_dir(folder)?.map(|e| e.map(|e| e.path())).collect::<io::Result<Vec<_>>>()?;
-    entries.sort();
-    Ok(entries)
+    let mut names = fs::read_dir(folder)?.map(|e| e.map(|e| e.file_name())).collect::<io::Result<Vec<_>>>()?;
+    names.sort_unstable();
+    Ok(names.into_iter().map(|name| folder.join(name)).collect())
 }
 
 /// Sigma rules are `.yml` or `.yaml`; what has `.tests.` in its name belongs to a rule, and what begins with
