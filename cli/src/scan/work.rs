@@ -15,9 +15,15 @@ use std::{
 
 use anyhow::{Context, Result};
 use sentinel_detect::{Call, Correlator, Looked, Matcher, Noted, RuleIndex, RuleSet, ScorerError};
-use sentinel_enrich::{Accumulator, Collector, IndicatorList, collect::Fact};
-use sentinel_ingest::{self as ingest, Envelope, Head, Limits, Record, Seen, Sight, identity, lineage, normalise};
-use sentinel_model::{Channel, Detection, Event, Level, Provenance, Timestamp, Window, alert::MatchedRule};
+use sentinel_enrich::{
+    Accumulator, Collector, IndicatorList,
+    collect::{Fact, Who},
+};
+use sentinel_ingest::{
+    self as ingest, Envelope, Head, Limits, Record, Seen, Sight, identity, lineage,
+    normalise::{self, Met, Sketcher},
+};
+use sentinel_model::{Channel, Detection, Event, Level, Principal, Provenance, Timestamp, Window, alert::MatchedRule};
 use sentinel_replay::{Pair, Pass};
 
 use super::{
@@ -147,13 +153,28 @@ struct Worker<'w> {
     work: &'w Work,
     hits: Vec<RuleIndex>,
     numbers: Vec<u32>,
-    who: String,
+    sketcher: Sketcher<Somebody>,
     /// A model must see each event once, and at once.
     known: Option<Seen>,
     models: Option<Models>,
     found: Found,
     /// What made going on impossible: a full disk.
     failed: Option<io::Error>,
+}
+
+/// What is noted of a principal in an account when it is met.
+struct Somebody {
+    who: Who,
+    /// Who it is, as sentences say it.
+    said: String,
+}
+
+impl Somebody {
+    fn of(account: &str, principal: &Principal) -> Self {
+        let mut said = String::new();
+        Call::who(principal, &mut said);
+        Self { who: Who::new(account, &principal.id), said }
+    }
 }
 
 /// A record as far as it was read.
@@ -172,7 +193,7 @@ impl<'w> Worker<'w> {
             work,
             hits: Vec::new(),
             numbers: Vec::new(),
-            who: String::new(),
+            sketcher: Sketcher::new(Somebody::of),
             known: work.models.then(Seen::new),
             models: work.models.then(Models::new).transpose()?,
             found: Found {
@@ -316,7 +337,8 @@ impl<'w> Worker<'w> {
             return Ok(());
         }
         let rules = &self.work.rules;
-        let sketch = normalise::sketch(&read.head, read.envelope, self.work.now);
+        let sketch = self.sketcher.sketch(&read.head, read.envelope, self.work.now);
+        let Met { principal, noted } = sketch.who;
         let feeds = rules.feeds_correlations(&self.hits);
         let collector = &mut self.found.collector;
         self.numbers.clear();
@@ -324,7 +346,7 @@ impl<'w> Worker<'w> {
             let meta = rules.meta(*hit);
             if self.work.only_counts && meta.reference.level == Level::Informational {
                 let window = Window::around(sketch.time, meta.window_minutes);
-                collector.count((sketch.account, &sketch.principal.id), hit.number(), window)?;
+                collector.count(noted.who, hit.number(), window)?;
             } else {
                 self.numbers.push(hit.number());
             }
@@ -332,17 +354,15 @@ impl<'w> Worker<'w> {
         if self.numbers.is_empty() && !feeds {
             return Ok(());
         }
-        self.who.clear();
-        Call::who(&sketch.principal, &mut self.who);
         let class = collector.class(sketch.service, sketch.action, sketch.read_only, sketch.failure.is_none());
         let fact = Fact {
             time: sketch.time,
             id: read.id,
             content: read.content,
             account: sketch.account,
-            principal: &sketch.principal.id,
-            kind: sketch.principal.kind,
-            who: &self.who,
+            principal: &principal.id,
+            kind: principal.kind,
+            who: &noted.said,
             region: sketch.region,
             source: sketch.source.as_deref(),
             user_agent: sketch.user_agent,

@@ -79,8 +79,8 @@ impl Collector {
 
     /// Adds a match of an informational rule whose alerts are not wanted: they have no other level, so they are only
     /// counted, and nothing of the event is kept.
-    pub fn count(&mut self, who: (&str, &str), rule: u32, window: Window) -> io::Result<()> {
-        self.counted.push(alert_key(mark::who(who.0, who.1), rule, window), 0, |_| ())
+    pub fn count(&mut self, who: Who, rule: u32, window: Window) -> io::Result<()> {
+        self.counted.push(alert_key(who.0, rule, window), 0, |_| ())
     }
 
     /// The kind of an action, see [`score::classify_action`], remembered.
@@ -92,6 +92,17 @@ impl Collector {
     pub fn seal(&mut self) {
         self.events.sort();
         self.counted.sort();
+    }
+}
+
+/// An account and a principal, by a hash of both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Who(u128);
+
+impl Who {
+    /// The principal of this id in an account.
+    pub fn new(account: &str, principal: &str) -> Self {
+        Self(mark::who(account, principal))
     }
 }
 

@@ -5,18 +5,20 @@
 
 mod fields;
 mod principal;
+mod sketch;
 mod targets;
 
-use std::{borrow::Cow, net::IpAddr};
+use std::borrow::Cow;
 
 use sentinel_json::Kind;
-use sentinel_model::{Action, Event, Network, Outcome, Principal, Provenance, RawRecord, SourceKind, Timestamp, time};
+use sentinel_model::{Action, Event, Network, Outcome, Provenance, RawRecord, SourceKind, Timestamp, time};
 
 use crate::{Envelope, Record, head, head::Head, identity, lineage};
 
 pub use fields::is_account;
 pub(crate) use fields::{partition, text, text_at};
 use principal::principal;
+pub use sketch::{Met, Sketch, Sketcher};
 pub use targets::targets;
 
 /// What stands for an account or service that nothing tells.
@@ -165,61 +167,6 @@ pub fn outline(record: &Record<'_>, id: String, content: u64, provenance: Proven
         lineage: Vec::new(),
         provenance: vec![provenance],
         raw,
-    }
-}
-
-/// What [`outline`] tells of a record, borrowed from it: for those who look at very many.
-#[derive(Debug)]
-pub struct Sketch<'a> {
-    /// Event time.
-    pub time: Timestamp,
-    /// Who.
-    pub principal: Principal,
-    /// In which account.
-    pub account: &'a str,
-    /// Region.
-    pub region: Option<&'a str>,
-    /// Service host name.
-    pub service: &'a str,
-    /// Operation.
-    pub action: &'a str,
-    /// Whether it only reads, when the record says so.
-    pub read_only: Option<bool>,
-    /// Access key that signed the call.
-    pub access_key: Option<&'a str>,
-    /// The service through which it was done.
-    pub invoked_by: Option<&'a str>,
-    /// Source address or host as text.
-    pub source: Option<Cow<'a, str>>,
-    /// User agent.
-    pub user_agent: Option<&'a str>,
-    /// The error's code, if it failed.
-    pub failure: Option<Cow<'a, str>>,
-}
-
-/// The sketch of a record. `received_at` is the event's time where nothing else tells one.
-pub fn sketch<'a>(head: &Head<'a>, envelope: &'a Envelope, received_at: Timestamp) -> Sketch<'a> {
-    let who = head.who();
-    let account = account_of(head, &who, envelope);
-    let region = region(head, envelope);
-    Sketch {
-        time: event_time(head, envelope, received_at).0,
-        principal: principal(head, &who, account, region),
-        account,
-        region,
-        service: head::text(head.event_source).unwrap_or(UNKNOWN),
-        action: head.name(),
-        read_only: fields::boolean(head.read_only),
-        access_key: head::text(who.access_key),
-        invoked_by: head::text(who.invoked_by),
-        source: head::text(head.source).map(|text| match text.trim().parse::<IpAddr>() {
-            // The usual spelling of an IPv4 address is the only one.
-            Ok(IpAddr::V4(_)) if text.trim() == text => Cow::Borrowed(text),
-            Ok(ip) => Cow::Owned(ip.to_string()),
-            Err(_) => Cow::Borrowed(text),
-        }),
-        user_agent: head::text(head.user_agent),
-        failure: failure(head),
     }
 }
 

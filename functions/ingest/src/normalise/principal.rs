@@ -29,6 +29,12 @@ pub(super) fn principal(record: &Head<'_>, who: &head::Identity<'_>, account: &s
     }
 }
 
+/// Whether nothing but the identity, the account and the partition tells who it is.
+pub(super) fn is_told_by_identity(who: &head::Identity<'_>) -> bool {
+    let kinds = ["Root", "IAMUser", "AssumedRole", "FederatedUser", "AWSAccount", "IdentityCenterUser"];
+    text(who.kind).is_some_and(|kind| kinds.contains(&kind))
+}
+
 /// A record without an identity: what a service did by itself, or nobody known.
 fn service_or_unknown(record: &Head<'_>) -> Principal {
     match text(record.event_source) {

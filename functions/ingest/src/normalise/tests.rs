@@ -47,13 +47,25 @@ fn event_in(record: &Json, envelope: &Envelope) -> Event {
     let document = Document::parse(&text).unwrap();
     let value = document.root();
     let event = normalise(&Record::new(&text, value, envelope, Position::default()), provenance()).unwrap();
-    same(&sketch(&Head::of(value), envelope, provenance().received_at), &event);
+    let note = |account: &str, principal: &Principal| (account.to_owned(), principal.id.clone());
+    thread_local! {
+        static MET_OTHERS: std::cell::RefCell<Option<Sketcher<Noted>>> = const { std::cell::RefCell::new(None) };
+    }
+    let head = Head::of(value);
+    MET_OTHERS.with_borrow_mut(|sketcher| {
+        let sketcher = sketcher.get_or_insert_with(|| Sketcher::new(note));
+        same(&sketcher.sketch(&head, envelope, provenance().received_at), &event);
+        same(&sketcher.sketch(&head, envelope, provenance().received_at), &event);
+    });
     event
 }
 
-/// Every record of these tests is told alike by its sketch.
-fn same(sketch: &Sketch<'_>, event: &Event) {
-    assert_eq!((sketch.time, &sketch.principal), (event.time, &event.principal));
+type Noted = (String, String);
+
+/// Every record of these tests is told alike by its sketch, whoever was met before.
+fn same(sketch: &Sketch<'_, Noted>, event: &Event) {
+    assert_eq!((sketch.time, &sketch.who.principal), (event.time, &event.principal));
+    assert_eq!(sketch.who.noted, (event.account.clone(), event.principal.id.clone()));
     assert_eq!((sketch.account, sketch.region), (event.account.as_str(), event.region.as_deref()));
     let action = (sketch.service, sketch.action, sketch.read_only);
     assert_eq!(action, (event.action.service.as_str(), event.action.name.as_str(), event.action.read_only));
