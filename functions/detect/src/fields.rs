@@ -13,9 +13,9 @@ use std::{
 use memchr::memmem::Finder;
 use rsigma_eval::{CompiledMatcher, EventValue, matcher::GroupMode};
 use sentinel_json::Value;
+use sentinel_model::fast_hash::FastMap;
 
 use crate::{
-    fast_hash::FastMap,
     program::quick::{Quick, Text, describe},
     view::{BETWEEN_TEXTS, FieldPath, Found, Objects, RecordView, event_value, lower_texts},
 };

@@ -10,7 +10,6 @@ pub mod detection;
 #[cfg(test)]
 mod differential;
 mod dispatch;
-mod fast_hash;
 mod fields;
 pub mod handler;
 pub mod keeper;

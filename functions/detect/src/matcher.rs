@@ -7,12 +7,12 @@
 //! texts again and again, too: costly verdicts on them are remembered.
 
 use sentinel_json::{Shapes, Value};
+use sentinel_model::fast_hash::FastMap;
 
 use crate::{
     dispatch::Header,
-    fast_hash::FastMap,
     fields::{Layout, Lookup, Scratch},
-    program::graph::{Graph, Id},
+    program::plan::Plan,
     rules::{RuleIndex, RuleSet},
     view::BETWEEN_TEXTS,
 };
@@ -45,14 +45,6 @@ struct Shape {
     plans: FastMap<Box<str>, Plan>,
 }
 
-/// What is left to ask of records with one shape and one pair of source and name.
-#[derive(Debug, Default)]
-struct Plan {
-    /// Rules that can match, in order, each with where its questions end in `asked`; all must be answered by yes.
-    rules: Vec<(u32, usize)>,
-    asked: Vec<Id>,
-}
-
 impl<'r> Matcher<'r> {
     /// A matcher that knows of no record yet.
     pub fn new(rules: &'r RuleSet) -> Self {
@@ -81,11 +73,14 @@ impl<'r> Matcher<'r> {
         pair.push(BETWEEN_TEXTS);
         pair.push_str(name);
         if let Some(plan) = plans.get(pair.as_str()) {
-            plan.ask(rules.graph(), &fields, hits);
+            plan.ask(rules.graph(), &fields, |rule| hits.push(RuleIndex(rule)));
         } else {
             *pairs += 1;
-            let plan = Plan::of(rules, &fields);
-            plan.ask(rules.graph(), &fields, hits);
+            let mut candidates = Vec::new();
+            rules.candidates(&fields, |number, condition| candidates.push((number, condition)));
+            candidates.sort_unstable();
+            let plan = Plan::new(rules.graph(), &fields, &candidates);
+            plan.ask(rules.graph(), &fields, |rule| hits.push(RuleIndex(rule)));
             plans.insert(pair.as_str().into(), plan);
         }
         Looked(fields)
@@ -98,34 +93,5 @@ pub struct Looked<'m>(pub(crate) Lookup<'m>);
 impl<'m> Looked<'m> {
     pub(crate) fn fields(&self) -> &Lookup<'m> {
         &self.0
-    }
-}
-
-impl Plan {
-    /// What is left to ask of records that have shape, source and name in common with this one.
-    fn of(rules: &RuleSet, record: &Lookup<'_>) -> Self {
-        let mut candidates = Vec::new();
-        rules.candidates(record, |number, condition| candidates.push((number, condition)));
-        candidates.sort_unstable();
-        let mut plan = Self::default();
-        for (number, condition) in candidates {
-            let begin = plan.asked.len();
-            if rules.graph().left_to_ask(condition, record, &mut plan.asked) {
-                plan.rules.push((number, plan.asked.len()));
-            } else {
-                plan.asked.truncate(begin);
-            }
-        }
-        plan
-    }
-
-    fn ask(&self, graph: &Graph, record: &Lookup<'_>, hits: &mut Vec<RuleIndex>) {
-        let mut begin = 0;
-        for (number, end) in &self.rules {
-            if self.asked[begin..*end].iter().all(|id| graph.holds(*id, record)) {
-                hits.push(RuleIndex(*number));
-            }
-            begin = *end;
-        }
     }
 }

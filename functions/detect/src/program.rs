@@ -13,7 +13,8 @@
 //! What a rule says of single members of an array (`sigma-version: 3`) runs on rsigma's own evaluator.
 //!
 //! Conditions are pure, so what costs little is asked first, and what costs more is asked once per record however
-//! many rules ask it ([`graph`], [`crate::fields`]).
+//! many rules ask it ([`graph`], [`crate::fields`]). What is left of it for records with something in common is a
+//! [`plan`].
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -21,11 +22,13 @@ use rsigma_eval::{CompiledDetection, compiler::eval_condition};
 use rsigma_parser::{ConditionExpr, Quantifier};
 
 pub(crate) mod graph;
+pub(crate) mod plan;
 pub(crate) mod quick;
+
+use sentinel_model::fast_hash::FastMap;
 
 use crate::{
     dispatch::Needs,
-    fast_hash::FastMap,
     fields::{Fields, Lookup},
     rules::compiled::{Compiled, Item, Part},
     view::{Objects, RecordView},

@@ -1,8 +1,6 @@
 //! What a correlation's alert says: an outcome as a detection, with sentences for people.
 
-use std::collections::BTreeMap;
-
-use sentinel_model::{Correlated, Detection, Member, Window, alert};
+use sentinel_model::{Correlated, Detection, Member, Window, alert, fast_hash::FastMap};
 
 use crate::{Condition, Group, Kind, Outcome, Plan};
 
@@ -107,7 +105,7 @@ impl Plan {
 #[derive(Debug, Default)]
 pub struct Calls {
     /// How many there are of each, and how many of those failed.
-    counts: BTreeMap<String, (usize, usize)>,
+    counts: FastMap<String, (usize, usize)>,
     /// The call that came last, and what it has to be counted: one call often comes many times.
     last: String,
     pending: (usize, usize),

@@ -115,9 +115,17 @@ fn of_large(number: u64) -> u64 {
     fold(rapid(1, &number.to_le_bytes()), 3)
 }
 
+/// Of `false`, `true` and `null`.
+static NAMES: [u64; 3] = [
+    rapidhash_v3_nano_inline::<true, false>(&[0], &SECRETS[2]),
+    rapidhash_v3_nano_inline::<true, false>(&[1], &SECRETS[2]),
+    rapidhash_v3_nano_inline::<true, false>(&[2], &SECRETS[2]),
+];
+
 /// Of a boolean, or null for none.
+#[inline]
 pub(crate) fn of_name(flag: Option<bool>) -> u64 {
-    rapid(2, &[flag.map_or(2, u8::from)])
+    NAMES[flag.map_or(2, usize::from)]
 }
 
 /// An array or object in the making.
@@ -128,7 +136,7 @@ pub(crate) struct Sum {
 }
 
 impl Sum {
-    pub(crate) fn of_array() -> Self {
+    pub(crate) const fn of_array() -> Self {
         Self { hash: ARRAY, count: 0 }
     }
 

@@ -78,6 +78,11 @@ struct Open {
     key: u64,
 }
 
+impl Open {
+    /// What stands around the value itself.
+    const NONE: Self = Self { slot: usize::MAX, object: false, sum: Sum::of_array(), key: 0 };
+}
+
 /// Memory that documents use one after the other.
 #[derive(Debug, Default)]
 pub struct Memory {
@@ -110,6 +115,7 @@ pub struct Document<'t> {
     open: Vec<Open>,
     likeness: Option<u64>,
     shape: u64,
+    line_ends: u32,
     deepest: usize,
 }
 
@@ -169,10 +175,23 @@ impl<'t> Document<'t> {
         if u32::try_from(bytes.len()).is_err() {
             return Err((Error::TooLarge, memory));
         }
-        let mut walk =
-            Walk::<S, LIKE> { bytes, at: 0, memory, shape: Sketch::begin(), limit: deepest, deepest: 0, stop };
-        let read = walk.value().and_then(|likeness| Ok((utf8(&bytes[..walk.at])?, LIKE.then_some(likeness))));
-        let Walk { memory, shape, deepest, .. } = walk;
+        let mut walk = Walk::<S, LIKE> {
+            bytes,
+            at: 0,
+            memory,
+            shape: Sketch::begin(),
+            line_ends: 0,
+            limit: deepest,
+            deepest: 0,
+            stop,
+            inner: Open::NONE,
+            error: Error::Ends,
+        };
+        let read = match walk.value() {
+            Ok(likeness) => utf8(&bytes[..walk.at]).map(|text| (text, LIKE.then_some(likeness))),
+            Err(Failed) => Err(walk.error),
+        };
+        let Walk { memory, shape, line_ends, deepest, .. } = walk;
         let (text, likeness) = match read {
             Ok(read) => read,
             Err(e) => return Err((e, memory)),
@@ -181,7 +200,7 @@ impl<'t> Document<'t> {
         match String::from_utf8(unescaped) {
             Ok(unescaped) => {
                 let shape = shape.end(slots.len());
-                Ok(Self { text, unescaped, slots, open, likeness, shape, deepest })
+                Ok(Self { text, unescaped, slots, open, likeness, shape, line_ends, deepest })
             }
             // Cut at escapes, UTF-8 stays UTF-8.
             Err(e) => {
@@ -200,6 +219,7 @@ impl<'t> Document<'t> {
             open: Vec::new(),
             likeness: None,
             shape: 0,
+            line_ends: 0,
             deepest: 0,
         }
     }
@@ -217,6 +237,11 @@ impl<'t> Document<'t> {
     /// The text of the value.
     pub fn text(&self) -> &'t str {
         self.text
+    }
+
+    /// How many lines end in the text of the value: none does in a string.
+    pub fn line_ends(&self) -> u32 {
+        self.line_ends
     }
 
     /// How many arrays and objects are inside each other at most; the value itself counts.
@@ -262,10 +287,18 @@ struct Walk<'t, S, const LIKE: bool> {
     at: usize,
     memory: Memory,
     shape: Sketch,
+    line_ends: u32,
     limit: usize,
     deepest: usize,
     stop: S,
+    /// The innermost array or object that is not closed; those around it are in the memory.
+    inner: Open,
+    /// Why it failed, once it has: apart, so that what each value returns fits into registers.
+    error: Error,
 }
+
+/// It failed.
+struct Failed;
 
 /// What comes next.
 enum Next {
@@ -275,20 +308,22 @@ enum Next {
 }
 
 impl<S: Fn(&[u8], bool) -> bool, const LIKE: bool> Walk<'_, S, LIKE> {
-    fn value(&mut self) -> Result<u64, Error> {
+    fn value(&mut self) -> Result<u64, Failed> {
         let mut next = Next::Value;
         loop {
             next = match next {
                 Next::Value => self.begin()?,
                 Next::Ended(likeness) => {
-                    let Some(open) = self.memory.open.last_mut() else { return Ok(likeness) };
-                    match (LIKE, open.object) {
-                        (true, true) => open.sum.member(open.key, likeness),
-                        (true, false) => open.sum.item(likeness),
+                    if self.memory.open.is_empty() {
+                        return Ok(likeness);
+                    }
+                    let Open { object, sum, key, .. } = &mut self.inner;
+                    match (LIKE, *object) {
+                        (true, true) => sum.member(*key, likeness),
+                        (true, false) => sum.item(likeness),
                         (false, _) => {}
                     }
-                    let object = open.object;
-                    self.go_on(object)?
+                    if *object { self.go_on_in_object()? } else { self.go_on_in_array()? }
                 }
             };
         }
@@ -296,23 +331,39 @@ impl<S: Fn(&[u8], bool) -> bool, const LIKE: bool> Walk<'_, S, LIKE> {
 
     /// The next byte that is no white space.
     #[inline]
-    fn peek(&mut self) -> Result<u8, Error> {
+    fn peek(&mut self) -> Result<u8, Failed> {
+        match self.bytes.get(self.at) {
+            Some(byte) if *byte > b' ' => Ok(*byte),
+            _ => self.pass_white(),
+        }
+    }
+
+    #[inline(never)]
+    fn pass_white(&mut self) -> Result<u8, Failed> {
         loop {
             match self.bytes.get(self.at) {
-                None => return Err(Error::Ends),
-                Some(b' ' | b'\t' | b'\r' | b'\n') => self.at += 1,
+                None => return self.failed(Error::Ends),
+                Some(b' ' | b'\t' | b'\r') => self.at += 1,
+                Some(b'\n') => (self.at, self.line_ends) = (self.at + 1, self.line_ends + 1),
                 Some(byte) => return Ok(*byte),
             }
         }
     }
 
-    fn broken<T>(&self, what: &'static str) -> Result<T, Error> {
-        Err(Error::Broken { at: self.at, what })
+    #[cold]
+    fn failed<T>(&mut self, error: Error) -> Result<T, Failed> {
+        self.error = error;
+        Err(Failed)
+    }
+
+    #[cold]
+    fn broken<T>(&mut self, what: &'static str) -> Result<T, Failed> {
+        self.failed(Error::Broken { at: self.at, what })
     }
 
     /// A value begins.
     #[inline]
-    fn begin(&mut self) -> Result<Next, Error> {
+    fn begin(&mut self) -> Result<Next, Failed> {
         let first = self.peek()?;
         match first {
             b'{' => return self.enter(true),
@@ -320,7 +371,7 @@ impl<S: Fn(&[u8], bool) -> bool, const LIKE: bool> Walk<'_, S, LIKE> {
             _ => self.shape.single(),
         }
         match first {
-            b'"' => Ok(Next::Ended(self.text::<false>(LIKE)?)),
+            b'"' => Ok(Next::Ended(self.text()?)),
             b't' => self.name(b"true", What::True, Some(true)),
             b'f' => self.name(b"false", What::False, Some(false)),
             b'n' => self.name(b"null", What::Null, None),
@@ -329,49 +380,56 @@ impl<S: Fn(&[u8], bool) -> bool, const LIKE: bool> Walk<'_, S, LIKE> {
         }
     }
 
-    /// Behind a value in an array or object.
+    /// Behind a value in an object.
     #[inline]
-    fn go_on(&mut self, object: bool) -> Result<Next, Error> {
+    fn go_on_in_object(&mut self) -> Result<Next, Failed> {
         loop {
-            match (self.peek()?, object) {
-                (b',', true) => {
-                    self.at += 1;
-                    if self.peek()? != b'"' {
-                        return self.broken("a key is missing");
-                    }
-                    self.key()?;
-                    // Most members are texts.
-                    if self.bytes.get(self.at) != Some(&b'"') {
-                        return Ok(Next::Value);
-                    }
-                    let likeness = self.text::<false>(LIKE)?;
-                    if LIKE && let Some(open) = self.memory.open.last_mut() {
-                        open.sum.member(open.key, likeness);
-                    }
-                }
-                (b',', false) => {
-                    self.at += 1;
-                    return Ok(Next::Value);
-                }
-                (b'}', true) | (b']', false) => return Ok(self.leave()),
+            match self.peek()? {
+                b',' => self.at += 1,
+                b'}' => return Ok(self.leave()),
                 _ => return self.broken("a comma or closing bracket is missing"),
+            }
+            if self.peek()? != b'"' {
+                return self.broken("a key is missing");
+            }
+            self.key()?;
+            // Most members are texts.
+            if self.bytes.get(self.at) != Some(&b'"') {
+                return Ok(Next::Value);
+            }
+            let likeness = self.text()?;
+            if LIKE {
+                self.inner.sum.member(self.inner.key, likeness);
             }
         }
     }
 
-    fn enter(&mut self, object: bool) -> Result<Next, Error> {
+    /// Behind a value in an array.
+    #[inline]
+    fn go_on_in_array(&mut self) -> Result<Next, Failed> {
+        match self.peek()? {
+            b',' => {
+                self.at += 1;
+                Ok(Next::Value)
+            }
+            b']' => Ok(self.leave()),
+            _ => self.broken("a comma or closing bracket is missing"),
+        }
+    }
+
+    fn enter(&mut self, object: bool) -> Result<Next, Failed> {
         if self.memory.open.len() == self.limit {
-            return Err(Error::TooDeep { limit: self.limit });
+            return self.failed(Error::TooDeep { limit: self.limit });
         }
         if self.stops(object) {
-            return Err(Error::Stopped);
+            return self.failed(Error::Stopped);
         }
         let slot = self.memory.slots.len();
         let what = if object { What::Object } else { What::Array };
         self.push(what, self.at, self.at);
         let sum = if object { Sum::of_object() } else { Sum::of_array() };
         self.shape.enter(object);
-        self.memory.open.push(Open { slot, object, sum, key: 0 });
+        self.memory.open.push(std::mem::replace(&mut self.inner, Open { slot, object, sum, key: 0 }));
         self.deepest = self.deepest.max(self.memory.open.len());
         self.at += 1;
         match (self.peek()?, object) {
@@ -387,7 +445,9 @@ impl<S: Fn(&[u8], bool) -> bool, const LIKE: bool> Walk<'_, S, LIKE> {
 
     /// Whether this member of the value, an array or object, is one to stop at.
     fn stops(&self, object: bool) -> bool {
-        let [Open { object: true, .. }] = self.memory.open.as_slice() else { return false };
+        if self.memory.open.len() != 1 || !self.inner.object {
+            return false;
+        }
         let Some(key) = self.memory.slots.last() else { return false };
         let from = if key.what == What::Escaped { &self.memory.unescaped } else { self.bytes };
         from.get(key.start as usize..key.end as usize).is_some_and(|key| (self.stop)(key, object))
@@ -399,25 +459,58 @@ impl<S: Fn(&[u8], bool) -> bool, const LIKE: bool> Walk<'_, S, LIKE> {
         self.shape.leave();
         let next = number(self.memory.slots.len());
         // Whoever leaves has entered.
-        let Some(open) = self.memory.open.pop() else { return Next::Ended(0) };
-        let slot = &mut self.memory.slots[open.slot];
-        (slot.end, slot.next) = (number(self.at), next);
-        Next::Ended(open.sum.end(open.object))
+        let left = std::mem::replace(&mut self.inner, self.memory.open.pop().unwrap_or(Open::NONE));
+        if let Some(slot) = self.memory.slots.get_mut(left.slot) {
+            (slot.end, slot.next) = (number(self.at), next);
+        }
+        Next::Ended(left.sum.end(left.object))
     }
 
-    /// A key and its colon.
+    /// A key, at its opening quote, and its colon.
     #[inline]
-    fn key(&mut self) -> Result<(), Error> {
-        let likeness = self.text::<true>(true)?;
-        if let (Some(open), Some(slot)) = (self.memory.open.last_mut(), self.memory.slots.last_mut()) {
-            open.key = likeness;
-            slot.next = likeness::short(likeness);
+    fn key(&mut self) -> Result<(), Failed> {
+        let start = self.at + 1;
+        // Most are shorter than a word.
+        let word = self.bytes.get(start..).and_then(<[u8]>::first_chunk::<WORD>);
+        match word.map(|word| (word, text::special_in(word))) {
+            Some((word, len)) if word.get(len) == Some(&b'"') => {
+                let short = Short::of(word, len);
+                self.shape.key(short);
+                self.at = start + len + 1;
+                self.push_key(What::Plain, start, start + len, short.hash());
+            }
+            _ => self.long_key(start)?,
         }
-        if self.peek()? != b':' {
+        if self.bytes.get(self.at) != Some(&b':') && self.peek()? != b':' {
             return self.broken("a colon is missing");
         }
         self.at += 1;
         Ok(())
+    }
+
+    #[inline(never)]
+    fn long_key(&mut self, start: usize) -> Result<(), Failed> {
+        let end = text::special(self.bytes, start);
+        let (what, start, end) = if self.bytes.get(end) == Some(&b'"') {
+            self.at = end + 1;
+            (What::Plain, start, end)
+        } else {
+            let (start, end) = self.unescape(start, end)?;
+            (What::Escaped, start, end)
+        };
+        let from = if what == What::Escaped { &self.memory.unescaped } else { self.bytes };
+        let text = &from[start..end];
+        self.shape.long_key(text);
+        let hash = likeness::of_text(text);
+        self.push_key(what, start, end, hash);
+        Ok(())
+    }
+
+    #[inline]
+    fn push_key(&mut self, what: What, start: usize, end: usize, hash: u64) {
+        self.inner.key = hash;
+        let next = likeness::short(hash);
+        self.memory.slots.push(Slot { what, start: number(start), end: number(end), next });
     }
 
     #[inline]
@@ -426,81 +519,70 @@ impl<S: Fn(&[u8], bool) -> bool, const LIKE: bool> Walk<'_, S, LIKE> {
         self.memory.slots.push(Slot { what, start: number(start), end: number(end), next });
     }
 
-    /// A string, at its opening quote, which may be a key; its hash, if it is wanted.
+    /// A string, at its opening quote; its hash, if it is wanted.
     #[inline]
-    fn text<const KEY: bool>(&mut self, hash: bool) -> Result<u64, Error> {
+    fn text(&mut self) -> Result<u64, Failed> {
         let start = self.at + 1;
-        // Most are shorter than a word.
-        if let Some(word) = self.bytes.get(start..).and_then(<[u8]>::first_chunk::<WORD>) {
-            let len = text::special_in(word);
-            if word.get(len) == Some(&b'"') {
+        let word = self.bytes.get(start..).and_then(<[u8]>::first_chunk::<WORD>);
+        match word.map(|word| (word, text::special_in(word))) {
+            Some((word, len)) if word.get(len) == Some(&b'"') => {
                 self.push(What::Plain, start, start + len);
                 self.at = start + len + 1;
-                let short = Short::of(word, len);
-                if KEY {
-                    self.shape.key(short);
-                }
-                return Ok(if hash { short.hash() } else { 0 });
+                Ok(if LIKE { Short::of(word, len).hash() } else { 0 })
             }
+            _ => self.long_text(start),
         }
-        self.long_text::<KEY>(start, hash)
     }
 
-    fn long_text<const KEY: bool>(&mut self, start: usize, hash: bool) -> Result<u64, Error> {
+    #[inline(never)]
+    fn long_text(&mut self, start: usize) -> Result<u64, Failed> {
         let end = text::special(self.bytes, start);
-        if self.bytes.get(end) != Some(&b'"') {
-            return self.escaped::<KEY>(start, end);
+        if self.bytes.get(end) == Some(&b'"') {
+            self.push(What::Plain, start, end);
+            self.at = end + 1;
+            return Ok(if LIKE { likeness::of_text(&self.bytes[start..end]) } else { 0 });
         }
-        self.push(What::Plain, start, end);
-        self.at = end + 1;
-        let text = &self.bytes[start..end];
-        if KEY {
-            self.shape.long_key(text);
-        }
-        Ok(if hash { likeness::of_text(text) } else { 0 })
+        let (start, end) = self.unescape(start, end)?;
+        self.push(What::Escaped, start, end);
+        Ok(if LIKE { likeness::of_text(&self.memory.unescaped[start..end]) } else { 0 })
     }
 
-    /// A string that is not plain up to its end.
+    /// A string that is not plain up to its end: where what it says is.
     #[cold]
-    fn escaped<const KEY: bool>(&mut self, start: usize, special: usize) -> Result<u64, Error> {
+    fn unescape(&mut self, start: usize, special: usize) -> Result<(usize, usize), Failed> {
         let begin = self.memory.unescaped.len();
         self.memory.unescaped.extend_from_slice(&self.bytes[start..special]);
-        self.at = text::unescape(self.bytes, special, &mut self.memory.unescaped).map_err(|fault| match fault {
-            Fault::Ends => Error::Ends,
-            Fault::At(at, what) => Error::Broken { at, what },
-        })?;
-        let end = self.memory.unescaped.len();
-        self.push(What::Escaped, begin, end);
-        let text = &self.memory.unescaped[begin..end];
-        if KEY {
-            self.shape.long_key(text);
+        match text::unescape(self.bytes, special, &mut self.memory.unescaped) {
+            Ok(at) => self.at = at,
+            Err(Fault::Ends) => return self.failed(Error::Ends),
+            Err(Fault::At(at, what)) => return self.failed(Error::Broken { at, what }),
         }
-        Ok(likeness::of_text(text))
+        Ok((begin, self.memory.unescaped.len()))
     }
 
-    fn name(&mut self, name: &[u8], what: What, flag: Option<bool>) -> Result<Next, Error> {
+    fn name<const N: usize>(&mut self, name: &[u8; N], what: What, flag: Option<bool>) -> Result<Next, Failed> {
         let rest = &self.bytes[self.at..];
-        if !rest.starts_with(name) {
-            return if name.starts_with(rest) { Err(Error::Ends) } else { self.broken("no such name") };
+        if rest.first_chunk() != Some(name) {
+            return if name.starts_with(rest) { self.failed(Error::Ends) } else { self.broken("no such name") };
         }
-        self.push(what, self.at, self.at + name.len());
-        self.at += name.len();
+        self.push(what, self.at, self.at + N);
+        self.at += N;
         Ok(Next::Ended(likeness::of_name(flag)))
     }
 
-    fn digits(&mut self) -> Result<(), Error> {
+    fn digits(&mut self) -> Result<(), Failed> {
         let start = self.at;
         while self.bytes.get(self.at).is_some_and(u8::is_ascii_digit) {
             self.at += 1;
         }
         match self.bytes.get(self.at) {
             _ if self.at > start => Ok(()),
-            None => Err(Error::Ends),
+            None => self.failed(Error::Ends),
             Some(_) => self.broken("a digit is missing"),
         }
     }
 
-    fn number(&mut self) -> Result<u64, Error> {
+    fn number(&mut self) -> Result<u64, Failed> {
         let start = self.at;
         if self.bytes[self.at] == b'-' {
             self.at += 1;
@@ -529,7 +611,10 @@ impl<S: Fn(&[u8], bool) -> bool, const LIKE: bool> Walk<'_, S, LIKE> {
         }
         // Digits, signs, a dot and an e are UTF-8.
         let text = std::str::from_utf8(&self.bytes[start..self.at]).unwrap_or_default();
-        likeness::of_digits(text).ok_or(Error::Broken { at: start, what: "a number is too large" })
+        match likeness::of_digits(text) {
+            Some(likeness) => Ok(likeness),
+            None => self.failed(Error::Broken { at: start, what: "a number is too large" }),
+        }
     }
 }
 

@@ -87,6 +87,7 @@ proptest! {
     fn what_was_written_is_read(value in json(), pretty in any::<bool>()) {
         let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
         let document = Document::parse(&text).unwrap();
+        prop_assert_eq!(document.line_ends() as usize, text.matches('\n').count());
         prop_assert_eq!(tree(document.root()), value.clone());
         prop_assert_eq!(document.text(), &text);
         let sonic: sonic_rs::Value = sonic_rs::from_str(&text).unwrap();

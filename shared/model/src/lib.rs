@@ -7,6 +7,7 @@
 pub mod alert;
 pub mod attack;
 pub mod event;
+pub mod fast_hash;
 pub mod hash;
 pub mod incident;
 pub mod level;

@@ -16,11 +16,11 @@ const ROOM: usize = 4 * 1024;
 /// Bytes before each record: its length.
 const HEAD: usize = 4;
 /// Bytes read of the file at once.
-const PAGE: u64 = 8 * 1024;
+const PAGE: u64 = 16 * 1024;
 /// Bytes read behind a page, so that nearly all records that begin in it are whole.
 const MORE: u64 = 1024;
 /// Pages that are held.
-const PAGES: usize = 32;
+const PAGES: usize = 16;
 
 /// Records at the places that they were given.
 #[derive(Debug)]
@@ -78,6 +78,11 @@ impl Log {
         Ok(at)
     }
 
+    /// What tells it apart from all other logs of the process.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Whether nothing was added.
     pub fn is_empty(&self) -> bool {
         self.end == 0
@@ -130,9 +135,9 @@ impl Log {
             read_at(file, &mut page.bytes, from)?;
             (page.log, page.number) = (self.number, number);
         }
-        let (head, rest) =
+        let (len, rest) =
             page.bytes.get(start..).and_then(<[u8]>::split_first_chunk).ok_or(io::ErrorKind::UnexpectedEof)?;
-        let len = u32::from_le_bytes(*head) as usize;
+        let len = u32::from_le_bytes(*len) as usize;
         if let Some(record) = rest.get(..len) {
             return Ok(record);
         }

@@ -15,6 +15,9 @@ const BLOCK: usize = 256 * 1024;
 const ROOM: usize = 4 * 1024;
 /// Records from which sorting by digits takes less than comparing.
 const WORTH_DIGITS: usize = 2_000;
+/// Bytes of the budget for each record that room is made for at once, and so many records at most.
+const RESERVED: usize = 64;
+const MOST_RESERVED: usize = 1 << 20;
 /// Bytes before each record of a run: its key and its length.
 const HEAD: usize = 20;
 /// Bytes read of a run at once, at most and at least.
@@ -37,6 +40,8 @@ pub struct Sorter {
     budget: usize,
     used: usize,
     blocks: Vec<Vec<u8>>,
+    /// Blocks that hold nothing, for what comes next: taking memory anew costs more than filling it.
+    spare: Vec<Vec<u8>>,
     slots: Vec<Slot>,
     disk: Option<Disk>,
 }
@@ -61,14 +66,18 @@ const fn whole(key: (u64, u64)) -> u128 {
 impl Sorter {
     /// A sorter that holds about `budget` bytes in memory.
     pub fn new(budget: usize) -> Self {
-        Self { budget, used: 0, blocks: Vec::new(), slots: Vec::new(), disk: None }
+        Self { budget, used: 0, blocks: Vec::new(), spare: Vec::new(), slots: Vec::new(), disk: None }
     }
 
     /// Adds the record that `write` appends. `beside` is how many bytes it will take elsewhere, which counts
     /// towards the budget.
     pub fn push(&mut self, key: u128, beside: usize, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         if self.blocks.last().is_none_or(|block| block.len() + ROOM > block.capacity()) {
-            self.blocks.push(Vec::with_capacity(BLOCK));
+            self.blocks.push(self.spare.pop().unwrap_or_else(|| Vec::with_capacity(BLOCK)));
+        }
+        if self.slots.capacity() == 0 {
+            // Memory that is not touched costs nothing, and what grows is copied again and again.
+            self.slots.reserve((self.budget / RESERVED).min(MOST_RESERVED));
         }
         let block = self.blocks.len() - 1;
         let into = &mut self.blocks[block];
@@ -109,12 +118,11 @@ impl Sorter {
         drop(out);
         disk.runs.push((disk.end, end));
         disk.end = end;
-        // One block stays for what comes next, unless a large record made it large.
-        self.blocks.truncate(1);
-        self.blocks.retain_mut(|block| {
+        // A large record's block goes.
+        self.spare.extend(self.blocks.drain(..).filter(|block| block.capacity() <= 2 * BLOCK).map(|mut block| {
             block.clear();
-            block.capacity() <= 2 * BLOCK
-        });
+            block
+        }));
         self.slots.clear();
         self.used = 0;
         Ok(())
@@ -158,7 +166,10 @@ impl Sorter {
         if sorters.iter().any(Self::spilled) {
             sorters.iter_mut().try_for_each(Self::spill)?;
         }
-        sorters.iter_mut().for_each(Self::sort);
+        for sorter in &mut sorters {
+            sorter.spare = Vec::new();
+            sorter.sort();
+        }
         let runs: usize = sorters.iter().filter_map(|s| s.disk.as_ref()).map(|d| d.runs.len()).sum();
         let read = (READ_ALL / runs.max(1)).clamp(READ.1, READ.0);
         let mut sources = Vec::new();

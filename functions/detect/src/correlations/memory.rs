@@ -2,7 +2,7 @@
 //! the end ([`super::whole`]).
 //!
 //! A hit is held as a few numbers: its group as a hash, its event as the place where the caller keeps it ([`Noted`]),
-//! its values as what conditions look at. The texts of a group are noted when it was not met lately. All are sorted by
+//! its values as what conditions look at. The texts of its group are kept apart ([`super::noted`]). All are sorted by
 //! correlation, account, group and time; what is more than the budget goes to temporary files. So memory is bounded by
 //! the budget, a buffer for each sorted run, and the hits of three windows of one group.
 
@@ -10,9 +10,13 @@ use std::io;
 
 use sentinel_correlation::{Onward, Plan, wire};
 use sentinel_model::{Event, Timestamp, hash};
-use sentinel_spill::Sorter;
+use sentinel_spill::{Log, Sorter};
 
-use super::{MAX_VALUE_BYTES, fields_of, onward_of, text_of, texts_of};
+use super::{
+    MAX_VALUE_BYTES, fields_of,
+    noted::{Noter, TextsAt},
+    onward_of, text_of, texts_of,
+};
 use crate::{
     fields::Lookup,
     matcher::Looked,
@@ -22,11 +26,8 @@ use crate::{
 
 /// Bytes of hits kept in memory by one collector.
 const BUDGET: usize = 6 * 1024 * 1024;
-/// Groups whose texts were noted lately: a power of two.
-const LATELY: usize = 16_384;
-/// What begins the record of a group's texts, and that of a hit: texts come first.
-pub(super) const TEXTS: u8 = 0;
-pub(super) const HIT: u8 = 1;
+/// Part of the budget for texts of groups.
+const OF_TEXTS: usize = 6;
 /// Bits of a key's parts, from the lowest: group, account, correlation, how many correlations stand below it.
 const GROUP_BITS: u32 = 80;
 const ACCOUNT_BITS: u32 = 24;
@@ -74,9 +75,8 @@ pub(super) struct Light<'a> {
 pub struct Correlator {
     pub(super) budget: usize,
     pub(super) hits: Sorter,
-    pub(super) joined: Vec<Sorter>,
-    /// Made with the first group.
-    lately: Vec<u128>,
+    pub(super) texts: Noter,
+    pub(super) joined: Vec<(Sorter, Log)>,
     scratch: Scratch,
 }
 
@@ -97,7 +97,14 @@ impl Default for Correlator {
 impl Correlator {
     /// A collector that keeps so many bytes in memory.
     pub fn with_budget(budget: usize) -> Self {
-        Self { budget, hits: Sorter::new(budget), joined: Vec::new(), lately: Vec::new(), scratch: Scratch::default() }
+        let of_texts = budget / OF_TEXTS;
+        Self {
+            budget,
+            hits: Sorter::new(budget - of_texts),
+            texts: Noter::new(of_texts),
+            joined: Vec::new(),
+            scratch: Scratch::default(),
+        }
     }
 
     /// Adds what an event with these matches counts for correlations. All of one collector's events, and those of
@@ -174,18 +181,10 @@ impl Correlator {
         texts: &[u8],
         hit: &Light<'_>,
     ) -> Result<(), SpillError> {
-        let key = key(correlations, plan, account, texts)?;
-        self.lately.resize(LATELY, 0);
-        #[allow(clippy::cast_possible_truncation, reason = "a place below LATELY")]
-        let lately = &mut self.lately[key as usize % LATELY];
-        if *lately != key {
-            *lately = key;
-            self.hits.push(key, 0, |into| {
-                into.push(TEXTS);
-                into.extend_from_slice(texts);
-            })?;
-        }
-        self.hits.push(key, 0, |into| hit.write(into))?;
+        let group = hash::hash_128(texts);
+        let key = key(correlations, plan, account, group)?;
+        let texts = self.texts.note(group, texts)?;
+        self.hits.push(key, 0, |into| hit.write(texts, into))?;
         Ok(())
     }
 
@@ -215,20 +214,20 @@ impl Correlator {
     /// Whether nothing was collected.
     pub fn is_empty(&self) -> bool {
         let empty = |hits: &Sorter| hits.in_memory() == 0 && !hits.spilled();
-        empty(&self.hits) && self.joined.iter().all(empty)
+        empty(&self.hits) && self.joined.iter().all(|(hits, _)| empty(hits))
     }
 
     /// Joins another worker's.
     #[must_use]
     pub fn merge(mut self, other: Self) -> Self {
         self.joined.extend(other.joined);
-        self.joined.push(other.hits);
+        self.joined.push((other.hits, other.texts.into_log()));
         self
     }
 }
 
 /// What hits are sorted by.
-fn key(correlations: &Correlations, plan: usize, account: &str, texts: &[u8]) -> Result<u128, SpillError> {
+fn key(correlations: &Correlations, plan: usize, account: &str, group: u128) -> Result<u128, SpillError> {
     let number = |n: usize, bits: u32| {
         let n = n as u128;
         if n >> bits == 0 { Ok(n) } else { Err(io::Error::other("too many correlations")) }
@@ -236,7 +235,7 @@ fn key(correlations: &Correlations, plan: usize, account: &str, texts: &[u8]) ->
     let depth = number(correlations.depths[plan], 128 - GROUP_BITS - ACCOUNT_BITS - PLAN_BITS)?;
     // Two accounts of one hash are still told apart by the group's.
     let account = u128::from(hash::string_hash(account)) & ((1 << ACCOUNT_BITS) - 1);
-    let group = hash::hash_128(texts) & ((1 << GROUP_BITS) - 1);
+    let group = group & ((1 << GROUP_BITS) - 1);
     Ok(((depth << PLAN_BITS | number(plan, PLAN_BITS)?) << ACCOUNT_BITS | account) << GROUP_BITS | group)
 }
 
@@ -332,24 +331,25 @@ pub(super) fn read_texts(mut from: &[u8]) -> Option<(String, Vec<Option<String>>
     Some((account, texts))
 }
 
-const HEAD: usize = 1 + 12 + 2 + 8 + 2;
+const HEAD: usize = 12 + 2 + 8 + 2 + 4 + 8;
 
 impl Light<'_> {
-    /// Appends its bytes, which sort by time.
-    fn write(&self, into: &mut Vec<u8>) {
+    /// Appends its bytes, which sort by time, with the place of its group's texts.
+    fn write(&self, texts: TextsAt, into: &mut Vec<u8>) {
         let (mut second, mut nanosecond) = (self.time.as_second(), self.time.subsec_nanosecond());
         if nanosecond < 0 {
             (second, nanosecond) = (second - 1, nanosecond + 1_000_000_000);
         }
         let mut head = [0; HEAD];
-        head[0] = HIT;
         // With its sign turned, the big-endian number sorts as bytes.
-        head[1..9].copy_from_slice(&(second.cast_unsigned() ^ 1 << 63).to_be_bytes());
-        head[9..13].copy_from_slice(&nanosecond.to_be_bytes());
-        head[13..15].copy_from_slice(&self.base.to_le_bytes());
-        head[15..23].copy_from_slice(&self.at.to_le_bytes());
+        head[..8].copy_from_slice(&(second.cast_unsigned() ^ 1 << 63).to_be_bytes());
+        head[8..12].copy_from_slice(&nanosecond.to_be_bytes());
+        head[12..14].copy_from_slice(&self.base.to_le_bytes());
+        head[14..22].copy_from_slice(&self.at.to_le_bytes());
         // An event brings at most 100 values.
-        head[23..].copy_from_slice(&u16::try_from(self.numbers.len()).unwrap_or(u16::MAX).to_le_bytes());
+        head[22..24].copy_from_slice(&u16::try_from(self.numbers.len()).unwrap_or(u16::MAX).to_le_bytes());
+        head[24..28].copy_from_slice(&texts.log.to_le_bytes());
+        head[28..].copy_from_slice(&texts.at.to_le_bytes());
         into.extend_from_slice(&head);
         for number in self.numbers {
             into.extend_from_slice(&number.to_le_bytes());
@@ -408,13 +408,19 @@ fn part<const N: usize>(head: &[u8; HEAD], from: usize) -> [u8; N] {
     part
 }
 
+/// Where the texts of a hit's group are, by what [`Light::write`] wrote.
+pub(super) fn texts_at(bytes: &[u8]) -> Result<TextsAt, SpillError> {
+    let head = bytes.first_chunk().ok_or(SpillError::Damaged)?;
+    Ok(TextsAt { log: u32::from_le_bytes(part(head, 24)), at: u64::from_le_bytes(part(head, 28)) })
+}
+
 impl Slim {
     /// Reads what [`Light::write`] wrote.
     pub(super) fn read(bytes: &[u8]) -> Result<Self, SpillError> {
         let (head, rest) = bytes.split_first_chunk::<HEAD>().ok_or(SpillError::Damaged)?;
-        let second = (u64::from_be_bytes(part(head, 1)) ^ 1 << 63).cast_signed();
-        let time = Timestamp::new(second, i32::from_be_bytes(part(head, 9))).map_err(|_| SpillError::Damaged)?;
-        let numbers = usize::from(u16::from_le_bytes(part(head, 23)));
+        let second = (u64::from_be_bytes(part(head, 0)) ^ 1 << 63).cast_signed();
+        let time = Timestamp::new(second, i32::from_be_bytes(part(head, 8))).map_err(|_| SpillError::Damaged)?;
+        let numbers = usize::from(u16::from_le_bytes(part(head, 22)));
         let (numbers, mut rest) = rest.split_at_checked(8 * numbers).ok_or(SpillError::Damaged)?;
         let numbers = Numbers::read(numbers);
         let beyond = if rest.is_empty() {
@@ -423,7 +429,7 @@ impl Slim {
             let onward = wire::read_onward(&mut rest)?;
             Some(Box::new(Beyond { onward, elsewhere: wire::read_keys(&mut rest)? }))
         };
-        let (base, at) = (u16::from_le_bytes(part(head, 13)), u64::from_le_bytes(part(head, 15)));
+        let (base, at) = (u16::from_le_bytes(part(head, 12)), u64::from_le_bytes(part(head, 14)));
         Ok(Self { time, at, base, numbers, beyond })
     }
 

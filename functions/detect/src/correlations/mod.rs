@@ -6,6 +6,7 @@
 //! batches, many at a time ([`StoredCorrelations`]). Both give the same alerts.
 
 mod memory;
+mod noted;
 mod stored;
 #[cfg(test)]
 mod tests;

@@ -18,7 +18,10 @@ use sentinel_correlation::{
 use sentinel_model::{Detection, EventRef, Timestamp, Window};
 use sentinel_spill::{Merge, Sorter};
 
-use super::memory::{Correlator, HIT, Slim, SpillError, TEXTS, depth, plan, read_texts, scope};
+use super::{
+    memory::{Correlator, Slim, SpillError, depth, plan, read_texts, scope, texts_at},
+    noted::{AllNoted, TextsAt},
+};
 use crate::rules::{Correlations, RuleSet};
 
 /// The events that hits name.
@@ -106,11 +109,15 @@ impl Correlator {
         mut each: impl FnMut(Completed) -> Result<(), SpillError>,
     ) -> Result<(), SpillError> {
         let correlations = rules.correlations();
-        let sorters = self.joined.into_iter().chain([self.hits]).collect();
+        let (mut sorters, mut texts) = (Vec::new(), AllNoted::default());
+        for (hits, noted) in self.joined.into_iter().chain([(self.hits, self.texts.into_log())]) {
+            sorters.push(hits);
+            texts.add(noted);
+        }
         let mut streams = Streams(vec![Sorter::merge(sorters)?]);
         let mut upper = Self::with_budget(self.budget);
         let mut scope_of: Option<Scope<'_>> = None;
-        let mut tools = Tools { events, upper: &mut upper, each: &mut each };
+        let mut tools = Tools { events, texts, upper: &mut upper, each: &mut each };
         loop {
             let next = streams.least();
             // Whoever refers to correlations is looked at when all of these are: their hits come by then.
@@ -121,6 +128,7 @@ impl Correlator {
                 if !tools.upper.is_empty() {
                     let more = mem::replace(tools.upper, Self::with_budget(self.budget));
                     streams.0.push(Sorter::merge(vec![more.hits])?);
+                    tools.texts.add(more.texts.into_log());
                 }
                 continue;
             }
@@ -155,6 +163,7 @@ impl Streams {
 /// What looking at groups needs from outside.
 struct Tools<'t> {
     events: &'t mut dyn Events,
+    texts: AllNoted,
     upper: &'t mut Correlator,
     each: &'t mut Told<'t>,
 }
@@ -212,8 +221,8 @@ struct Scope<'a> {
     number: usize,
     plan: &'a Plan,
     key: u128,
-    /// Account and group as they were noted: few groups complete anything.
-    texts: Vec<u8>,
+    /// Where account and group are: few groups complete anything.
+    texts: TextsAt,
     /// The window that is filled, its end in seconds, and the two before it.
     window: Option<(Window, i64)>,
     filled: [Filled; 3],
@@ -240,7 +249,7 @@ impl<'a> Scope<'a> {
             number,
             plan: correlations.plans.get(number).ok_or(SpillError::Damaged)?,
             key: !key,
-            texts: Vec::new(),
+            texts: TextsAt::default(),
             window: None,
             filled: <[Filled; 3]>::default(),
             pending: Vec::new(),
@@ -257,18 +266,7 @@ impl<'a> Scope<'a> {
             self.window = None;
             self.key = key;
             self.next_event = 0;
-            // A group begins with its texts.
-            let (TEXTS, texts) = bytes.split_first().map(|(kind, rest)| (*kind, rest)).ok_or(SpillError::Damaged)?
-            else {
-                return Err(SpillError::Damaged);
-            };
-            self.texts.clear();
-            self.texts.extend_from_slice(texts);
-            return Ok(());
-        }
-        if bytes.first() != Some(&HIT) {
-            // Several workers noted the same texts.
-            return Ok(());
+            self.texts = texts_at(bytes)?;
         }
         let hit = Slim::read(bytes)?;
         if self.pending.first().is_some_and(|first| first.time != hit.time) {
@@ -375,7 +373,7 @@ impl<'a> Scope<'a> {
         if !self.plan.can_do_with(self.filled.iter().map(|filled| filled.hits.len()).sum(), values()) {
             return Ok(());
         }
-        let (account, group) = read_texts(&self.texts).ok_or(SpillError::Damaged)?;
+        let (account, group) = read_texts(tools.texts.get(self.texts)?).ok_or(SpillError::Damaged)?;
         let group = Group(group);
         let [before, previous, this] = &self.filled;
         let hits: Vec<&Slim> = [before, previous, this].into_iter().flat_map(|filled| &filled.hits).collect();

@@ -4,11 +4,10 @@
 //! same things again and again (what services do for themselves, what tools do, what failed); such a part is one node
 //! however many rules have it, and is judged once per record.
 
+use sentinel_model::fast_hash::FastMap;
+
 use super::Members;
-use crate::{
-    fast_hash::FastMap,
-    fields::{CHEAP, Fields, Lookup, is_name},
-};
+use crate::fields::{CHEAP, Fields, Lookup};
 
 /// The number of a node.
 pub(crate) type Id = u32;
@@ -171,7 +170,8 @@ impl Graph {
         (from, number(parts.len()))
     }
 
-    fn range(&self, from: u32, count: u32) -> &[Id] {
+    /// Parts of a node.
+    pub(super) fn range(&self, from: u32, count: u32) -> &[Id] {
         &self.parts[from as usize..][..count as usize]
     }
 
@@ -189,13 +189,13 @@ impl Graph {
         }
     }
 
-    fn judge(&self, kind: Kind, record: &Lookup<'_>) -> bool {
+    pub(super) fn judge(&self, kind: Kind, record: &Lookup<'_>) -> bool {
         match kind {
             Kind::Fixed(verdict) => verdict,
             Kind::Test(test) => record.test(test as usize),
             Kind::Exists(field, there) => record.is_there(field as usize) == there,
             Kind::Keyword(keyword) => record.keyword(keyword as usize),
-            Kind::Members(members) => self.members[members as usize].holds(record),
+            Kind::Members(members) => self.members_hold(members, record),
             Kind::Not(inner) => !self.holds(inner, record),
             Kind::All(from, count) => self.range(from, count).iter().all(|p| self.holds(*p, record)),
             Kind::Any(from, count) => self.range(from, count).iter().any(|p| self.holds(*p, record)),
@@ -213,51 +213,14 @@ impl Graph {
         }
     }
 
-    /// The verdict of a node, where the record's `eventName`, `eventSource` and shape decide it.
-    fn decided(&self, id: Id, record: &Lookup<'_>) -> Option<bool> {
-        match self.nodes[id as usize].kind {
-            Kind::Fixed(verdict) => Some(verdict),
-            Kind::Test(test) => record.decided(test as usize),
-            Kind::Exists(field, there) if is_name(field as usize) => Some(record.is_there(field as usize) == there),
-            Kind::Exists(field, there) => record.is_nowhere(field as usize).then_some(!there),
-            Kind::Not(inner) => Some(!self.decided(inner, record)?),
-            Kind::All(from, count) => self.decided_by(self.range(from, count), false, record),
-            Kind::Any(from, count) => self.decided_by(self.range(from, count), true, record),
-            Kind::Keyword(_) | Kind::Members(_) | Kind::AtLeast(..) => None,
-        }
+    /// What a node says.
+    pub(super) fn kind(&self, id: Id) -> Kind {
+        self.nodes[id as usize].kind
     }
 
-    /// `verdict` if one of the parts has it, else the other one if all have that.
-    fn decided_by(&self, parts: &[Id], verdict: bool, record: &Lookup<'_>) -> Option<bool> {
-        let mut all = true;
-        for part in parts {
-            match self.decided(*part, record) {
-                Some(found) if found == verdict => return Some(verdict),
-                Some(_) => {}
-                None => all = false,
-            }
-        }
-        all.then_some(!verdict)
-    }
-
-    /// Adds what is still to be asked of records with the `eventName`, `eventSource` and shape of this one for the node to
-    /// hold: all of it must. `false` when it holds for none of them.
-    pub(crate) fn left_to_ask(&self, id: Id, record: &Lookup<'_>, asked: &mut Vec<Id>) -> bool {
-        if let Some(verdict) = self.decided(id, record) {
-            return verdict;
-        }
-        let kind = self.nodes[id as usize].kind;
-        if let Kind::All(from, count) = kind {
-            return self.range(from, count).iter().all(|p| self.left_to_ask(*p, record, asked));
-        }
-        if let Kind::Any(from, count) = kind {
-            let mut open = self.range(from, count).iter().filter(|p| self.decided(**p, record).is_none());
-            if let (Some(only), None) = (open.next(), open.next()) {
-                return self.left_to_ask(*only, record, asked);
-            }
-        }
-        asked.push(id);
-        true
+    /// Whether a selection about single members of an array matches a record.
+    pub(super) fn members_hold(&self, members: u32, record: &Lookup<'_>) -> bool {
+        self.members[members as usize].holds(record)
     }
 
     /// How many nodes there are, and how many of them are remembered.
@@ -268,7 +231,7 @@ impl Graph {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
     use sentinel_json::Document;
 
@@ -292,7 +255,7 @@ mod tests {
 
     /// A condition over fields, as text for people and as a function.
     #[derive(Debug, Clone)]
-    enum Tree {
+    pub(in crate::program) enum Tree {
         Field(usize),
         Fixed(bool),
         Not(Box<Tree>),
@@ -302,7 +265,7 @@ mod tests {
     }
 
     impl Tree {
-        fn holds(&self, there: &[bool]) -> bool {
+        pub(in crate::program) fn holds(&self, there: &[bool]) -> bool {
             match self {
                 Self::Field(n) => there[*n],
                 Self::Fixed(verdict) => *verdict,
@@ -313,7 +276,7 @@ mod tests {
             }
         }
 
-        fn enter(&self, graph: &mut Graph, fields: &mut Fields, numbers: &[usize]) -> Id {
+        pub(in crate::program) fn enter(&self, graph: &mut Graph, fields: &mut Fields, numbers: &[usize]) -> Id {
             let mut several =
                 |parts: &[Self]| parts.iter().map(|p| p.enter(graph, fields, numbers)).collect::<Vec<_>>();
             match self {
@@ -339,7 +302,7 @@ mod tests {
         }
     }
 
-    fn tree() -> impl Strategy<Value = Tree> {
+    pub(in crate::program) fn tree() -> impl Strategy<Value = Tree> {
         let leaf = prop_oneof![8 => (0..4_usize).prop_map(Tree::Field), 1 => any::<bool>().prop_map(Tree::Fixed)];
         leaf.prop_recursive(4, 32, 4, |inner| {
             let several = prop::collection::vec(inner.clone(), 0..4);
@@ -356,8 +319,7 @@ mod tests {
         #[test]
         fn verdicts_are_those_of_the_trees(trees in prop::collection::vec(tree(), 1..6), there in any::<[bool; 4]>()) {
             let (mut graph, mut fields) = (Graph::default(), Fields::default());
-            // What the names decide is left out of what is asked.
-            let names = ["eventName", "eventSource", "f2", "f3"];
+            let names = ["f0", "f1", "f2", "f3"];
             let numbers: Vec<_> = names.iter().map(|name| fields.number(name)).collect();
             let ids: Vec<_> = trees.iter().map(|t| t.enter(&mut graph, &mut fields, &numbers)).collect();
             let members: Vec<_> = (0..4).filter(|n| there[*n]).map(|n| format!(r#""{}":1"#, names[n])).collect();
@@ -367,9 +329,6 @@ mod tests {
             let lookup = fields.of(record.root(), &scratch);
             for (tree, id) in trees.iter().zip(ids) {
                 prop_assert_eq!(graph.holds(id, &lookup), tree.holds(&there), "{:?}", tree);
-                let mut asked = Vec::new();
-                let left = graph.left_to_ask(id, &lookup, &mut asked) && asked.iter().all(|id| graph.holds(*id, &lookup));
-                prop_assert_eq!(left, tree.holds(&there), "{:?}", tree);
             }
         }
     }

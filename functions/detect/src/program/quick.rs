@@ -5,10 +5,11 @@
 //! lower case as rsigma does. What is costly to make (regular expressions, and rsigma's own matcher for what is no ASCII
 //! text) is made when the first record asks for it: loading rules must be cheap, and most are never asked.
 
-use std::{borrow::Cow, cell::OnceCell, collections::HashSet, fmt::Write as _};
+use std::{borrow::Cow, cell::OnceCell, fmt::Write as _};
 
 use memchr::memmem::Finder;
 use rsigma_eval::{CompiledMatcher, EventValue, matcher::GroupMode};
+use sentinel_model::fast_hash::FastSet;
 
 mod patterns;
 mod values;
@@ -62,7 +63,7 @@ impl<'a> Text<'a> {
 #[derive(Debug, Clone)]
 pub(crate) enum Quick {
     Exact(Box<str>),
-    OneOf(HashSet<Box<str>>),
+    OneOf(FastSet<Box<str>>),
     Starts(Box<str>),
     Ends(Box<str>),
     Contains(Box<Finder<'static>>),

@@ -11,6 +11,7 @@ use rsigma_parser::{
     ConditionExpr, ConditionOperator, CorrelationCondition, CorrelationRule, CorrelationType, Quantifier, WindowMode,
 };
 use sentinel_correlation::{Condition, Expression, Kind, Link, MAX_BASES, Op, Plan};
+use sentinel_model::fast_hash::{FastMap, FastSet};
 use sentinel_model::{Attack, RuleRef, hash};
 
 use super::{
@@ -19,11 +20,7 @@ use super::{
     locate,
     meta::{self, RuleMeta, file_stem},
 };
-use crate::{
-    detection::rule_reason,
-    fast_hash::{FastMap, FastSet},
-    fields::Fields,
-};
+use crate::{detection::rule_reason, fields::Fields};
 
 /// Longest timespan in seconds: 92 days. State is kept for longer than that.
 const MAX_TIMESPAN: u64 = 92 * 86_400;

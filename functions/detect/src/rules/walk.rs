@@ -41,7 +41,7 @@ pub(super) struct Found {
     seen: HashSet<Identity>,
 }
 
-/// What a file or folder is the same by, however it is named.
+/// What a file or folder is the same by, however it is named: its device and number.
 #[cfg(unix)]
 type Identity = (u64, u64);
 #[cfg(not(unix))]

@@ -4,9 +4,9 @@
 //! alerts, in order, and the alerts that are wanted. No match is compared with another: events are put in order once,
 //! and go to their alerts in that order.
 
-use std::{collections::HashMap, io};
+use std::io;
 
-use sentinel_model::{Level, Timestamp};
+use sentinel_model::{Level, Timestamp, fast_hash::FastMap};
 use sentinel_spill::Sorter;
 
 use super::{
@@ -109,7 +109,7 @@ impl Part {
     ) -> io::Result<(Self, Vec<Ready>, Counts)> {
         placed.sort_unstable_by(|(a, x), (b, y)| a.cmp(b).then_with(|| held.bytes(*x).cmp(held.bytes(*y))));
         let finish = held.finish;
-        let (mut known, mut alerts, mut matches) = (HashMap::new(), Vec::<Open>::new(), Vec::new());
+        let (mut known, mut alerts, mut matches) = (FastMap::default(), Vec::<Open>::new(), Vec::new());
         for (_, event) in placed {
             let mark = mark_in(held.bytes(event))?;
             for rule in mark.rules() {

@@ -12,6 +12,7 @@ use std::{cmp::Ordering, io, sync::Arc};
 use sentinel_model::{
     Alert, Level, Timestamp, Window,
     alert::{ActionClass, MatchedRule},
+    fast_hash::FastMap,
     hash,
 };
 
@@ -117,7 +118,7 @@ fn alert_key(who: u128, rule: u32, window: Window) -> u128 {
 
 /// Kinds of actions that were worked out before.
 #[derive(Debug, Default)]
-struct Classes(std::collections::HashMap<u64, ActionClass>);
+struct Classes(FastMap<u64, ActionClass>);
 
 impl Classes {
     /// Kinds remembered; whoever writes the log can choose endless names.

@@ -15,7 +15,7 @@ use sentinel_model::alert;
 use sentinel_spill::Pages;
 
 use super::{
-    Form, Found,
+    Found,
     fact::Reader,
     finish::Finish,
     held::Part,
@@ -65,9 +65,8 @@ struct Block<'p> {
 /// What one thread tells alerts with.
 struct Teller<'p, 'f, 'r> {
     printer: &'p Printer<'p, 'f, 'r>,
+    /// Reads events for both: they are looked at near each other.
     names: Names<'p, 'f, 'r>,
-    reader: Reader<'f>,
-    pages: Pages,
     /// Events, and what was gathered of them.
     kept: [(Vec<u64>, Told); KEPT],
     next: usize,
@@ -81,6 +80,8 @@ type Printed = (Vec<u8>, Vec<usize>);
 #[derive(Default)]
 struct Waiting {
     blocks: BTreeMap<usize, io::Result<Printed>>,
+    /// Memory of those that were taken: taking it anew costs as much as filling it.
+    spare: Vec<Printed>,
     /// The block that is next to be taken.
     next: usize,
     /// Whoever takes them has stopped.
@@ -134,8 +135,11 @@ impl<'p, 'f, 'r> Printer<'p, 'f, 'r> {
 
     pub(super) fn print(&self, threads: usize, take: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         if threads == 1 || self.blocks.len() < 2 {
-            let mut teller = Teller::new(self);
-            return self.blocks.iter().try_for_each(|block| give(&teller.block(*block)?, take));
+            let (mut teller, mut printed) = (Teller::new(self), Printed::default());
+            return self.blocks.iter().try_for_each(|block| {
+                teller.block(*block, &mut printed)?;
+                give(&printed, take)
+            });
         }
         let (waiting, changed) = (Mutex::new(Waiting::default()), Condvar::new());
         let started = AtomicUsize::new(0);
@@ -155,7 +159,11 @@ impl<'p, 'f, 'r> Printer<'p, 'f, 'r> {
                 all.next = n + 1;
                 drop(all);
                 changed.notify_all();
-                given = block.and_then(|block| give(&block, take));
+                given = block.and_then(|block| {
+                    give(&block, take)?;
+                    waiting.lock().unwrap_or_else(PoisonError::into_inner).spare.push(block);
+                    Ok(())
+                });
                 if given.is_err() {
                     break;
                 }
@@ -181,9 +189,10 @@ impl<'p, 'f, 'r> Printer<'p, 'f, 'r> {
             if all.stopped {
                 return;
             }
+            let mut printed = all.spare.pop().unwrap_or_default();
             drop(all);
             let alarm = Alarm { n, waiting, changed };
-            let block = teller.block(self.blocks[n]);
+            let block = teller.block(self.blocks[n], &mut printed).map(|()| printed);
             waiting.lock().unwrap_or_else(PoisonError::into_inner).blocks.insert(n, block);
             drop(alarm);
             changed.notify_all();
@@ -238,30 +247,28 @@ impl<'p, 'f, 'r> Teller<'p, 'f, 'r> {
         Self {
             printer,
             names: Names { finish, parts, reader: finish.facts.reader(), pages: Pages::default() },
-            reader: finish.facts.reader(),
-            pages: Pages::default(),
             kept: std::array::from_fn(|_| (Vec::new(), Told::new())),
             next: 0,
             found: Told::new(),
         }
     }
 
-    fn block(&mut self, Block { ready: block, in_order }: Block<'_>) -> io::Result<Printed> {
-        let form = self.printer.finish.wanted.form;
-        let mut text = Vec::with_capacity(block.len() * if form == Form::Line { 2048 } else { 384 });
-        let mut ends = Vec::with_capacity(block.len());
+    /// Prints a block into memory of another one.
+    fn block(&mut self, Block { ready: block, in_order }: Block<'_>, (text, ends): &mut Printed) -> io::Result<()> {
+        text.clear();
+        ends.clear();
         for of_one_place in block.chunk_by(|a, b| !in_order && a.place == b.place) {
             if let [ready] = of_one_place {
-                self.one(&ready.source, None, &mut text)?;
+                self.one(&ready.source, None, text)?;
                 ends.push(text.len());
                 continue;
             }
             for (id, source) in self.names.named(of_one_place)? {
-                self.one(&source, Some(id), &mut text)?;
+                self.one(&source, Some(id), text)?;
                 ends.push(text.len());
             }
         }
-        Ok((text, ends))
+        Ok(())
     }
 
     /// Appends one alert, whose id may be known.
@@ -276,7 +283,8 @@ impl<'p, 'f, 'r> Teller<'p, 'f, 'r> {
                 told.write(form, &id, rule, text)
             }
             Source::Found(at) => {
-                let (id, rule) = finish.tell_found(&mut self.found, at, &mut self.reader, &mut self.pages)?;
+                let (id, rule) =
+                    finish.tell_found(&mut self.found, at, &mut self.names.reader, &mut self.names.pages)?;
                 self.found.write(form, id, rule, text)
             }
             Source::Other(at) => told::write_alert(form, &finish.others[at as usize], text),
@@ -296,7 +304,7 @@ impl<'p, 'f, 'r> Teller<'p, 'f, 'r> {
             of.clear();
             told.begin();
             for at in events {
-                told.add(&self.reader.get(*at)?, rule, finish.say, finish.list);
+                told.add(&self.names.reader.get(*at)?, rule, finish.say, finish.list);
             }
             of.extend_from_slice(events);
         }

@@ -352,7 +352,7 @@ fn what_is_only_counted_is_counted_once_an_alert() {
         for n in 0..40_usize {
             let who = ("111122223333", WHO[n % 2]);
             all[n % 3 % 2]
-                .count(who, u32::try_from(n % 4 / 2).unwrap(), window(i64::try_from(n % 5).unwrap()))
+                .count(Who::new(who.0, who.1), u32::try_from(n % 4 / 2).unwrap(), window(i64::try_from(n % 5).unwrap()))
                 .unwrap();
         }
         let wanted = Wanted { form: Form::Line, min_level: Level::Low, threads: 1 };

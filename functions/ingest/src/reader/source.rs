@@ -114,6 +114,26 @@ pub(super) enum Text<'r> {
     Stream(Box<dyn Read + Send + 'r>),
 }
 
+/// Reads what follows `head` behind it into a buffer, which holds anything, up to a bit more than what is undone in one
+/// go; how many bytes were read, and what failed. Only what was never used is made zero.
+fn fill(buffer: &mut Vec<u8>, head: &[u8], input: &mut impl Read) -> (usize, Option<io::Error>) {
+    let mut length = head.len();
+    buffer.resize(buffer.len().max(INPUT_BUFFER), 0);
+    buffer[..length].copy_from_slice(head);
+    while length as u64 <= whole::MOST_PACKED {
+        if length == buffer.len() {
+            buffer.resize(2 * length, 0);
+        }
+        match input.read(&mut buffer[length..]) {
+            Ok(0) => break,
+            Ok(read) => length += read,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return (length, Some(e)),
+        }
+    }
+    (length, None)
+}
+
 /// Opens an input: undoes gzip where its magic number stands. `count_plain` says whether text that came
 /// uncompressed counts too (it does not when it was part of something counted already).
 pub(super) fn open<'r>(
@@ -134,12 +154,11 @@ pub(super) fn open<'r>(
             return Ok(Text::Stream(Box::new(whole)));
         }
         let mut begun = spare::take(Of::Packed);
-        begun.clear();
-        begun.extend_from_slice(&head);
-        if let Err(e) = (&mut current).take(whole::MOST_PACKED).read_to_end(&mut begun) {
+        let (length, failed) = fill(&mut begun, &head, &mut current);
+        if let Some(e) = failed {
             // What came before the failure is read all the same.
             current = Box::new(Fails(Some(e)));
-        } else if let Some((mut text, size)) = whole::gunzip(&begun) {
+        } else if let Some((mut text, size)) = whole::gunzip(&begun[..length]) {
             spare::give(Of::Packed, begun);
             budget.spend(size).map_err(read_error)?;
             if !text[..size].starts_with(&GZIP_MAGIC) {
@@ -149,6 +168,7 @@ pub(super) fn open<'r>(
             current = Box::new(io::Cursor::new(text));
             continue;
         }
+        begun.truncate(length);
         let rest = io::Cursor::new(begun).chain(current);
         let decoder = MultiGzDecoder::new(BufReader::with_capacity(INPUT_BUFFER, rest));
         current = Box::new(Counted { inner: Gunzip(decoder), budget: budget.clone() });

@@ -61,6 +61,14 @@ impl<'r> Window<'r> {
         self.pos = pos;
     }
 
+    /// Moves on to a place behind which so many lines begin that did not begin before the current one.
+    pub(super) fn pass(&mut self, pos: usize, lines: u32) {
+        if self.mark == self.pos {
+            (self.mark, self.mark_line) = (pos, self.mark_line + u64::from(lines));
+        }
+        self.seek(pos);
+    }
+
     /// All that is held.
     pub(super) fn held(&self) -> &[u8] {
         &self.buf[..self.len]

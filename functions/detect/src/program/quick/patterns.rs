@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use aho_corasick::AhoCorasick;
 use memchr::memmem::Finder;
-use regex::Regex;
+use regex::{Regex, bytes};
 use rsigma_eval::CompiledMatcher;
 
 use super::Text;
@@ -36,29 +36,49 @@ impl Among {
 #[derive(Debug, Clone)]
 pub(crate) struct Pattern {
     pub(crate) text: Box<str>,
+    ascii: OnceLock<Ascii>,
     /// `None` for one that cannot be made, which loading has refused.
-    made: OnceLock<Option<Regex>>,
+    whole: OnceLock<Option<Regex>>,
+}
+
+/// An expression for ASCII text. Without the letters of other alphabets its automata are a tenth as large.
+#[derive(Debug, Clone)]
+enum Ascii {
+    Bytes(bytes::Regex),
+    /// Nothing but the whole one will do: it names letters of other alphabets, or classes of them.
+    Whole,
+}
+
+impl Ascii {
+    fn new(text: &str) -> Self {
+        let made = text.is_ascii().then(|| bytes::RegexBuilder::new(text).unicode(false).build());
+        made.and_then(Result::ok).map_or(Self::Whole, Self::Bytes)
+    }
 }
 
 impl Pattern {
     pub(super) fn new(text: String) -> Self {
-        Self { text: text.into(), made: OnceLock::new() }
+        Self { text: text.into(), ascii: OnceLock::new(), whole: OnceLock::new() }
     }
 
     pub(super) fn made(regex: &Regex) -> Self {
-        Self { text: regex.as_str().into(), made: OnceLock::from(Some(regex.clone())) }
+        Self { whole: OnceLock::from(Some(regex.clone())), ..Self::new(regex.as_str().to_owned()) }
     }
 
-    fn get(&self) -> Option<&Regex> {
-        self.made.get_or_init(|| Regex::new(&self.text).ok()).as_ref()
+    fn whole(&self) -> Option<&Regex> {
+        self.whole.get_or_init(|| Regex::new(&self.text).ok()).as_ref()
     }
 
+    /// The verdict on ASCII text.
     pub(super) fn is_match(&self, text: &str) -> bool {
-        self.get().is_some_and(|regex| regex.is_match(text))
+        match self.ascii.get_or_init(|| Ascii::new(&self.text)) {
+            Ascii::Bytes(regex) => regex.is_match(text.as_bytes()),
+            Ascii::Whole => self.whole().is_some_and(|regex| regex.is_match(text)),
+        }
     }
 
     pub(super) fn complete(&self) -> CompiledMatcher {
-        self.get().map_or_else(|| CompiledMatcher::AnyOf(Vec::new()), |regex| CompiledMatcher::Regex(regex.clone()))
+        self.whole().map_or_else(|| CompiledMatcher::AnyOf(Vec::new()), |regex| CompiledMatcher::Regex(regex.clone()))
     }
 }
 
@@ -116,5 +136,58 @@ impl Glob {
         });
         // A `*` does not cross lines, and no part has an end of line in it.
         found && !folded.contains('\n')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn expressions_say_of_ascii_text_what_they_say_with_all_letters() {
+        let patterns = [
+            r"(?i)k\b.*\s[^a-c]\d+$",
+            r"^\w+\W\S?\D*$",
+            r"(?s)a.b|\x41\u0042",
+            r"\p{Lu}x",
+            r"[\p{Greek}a]",
+            "ä|b",
+            r"(?-i:s)(?i)K",
+            r"[^\x00-\x7F]",
+            r"\xE9|e",
+            r"(?u)\w",
+            r"\Bx\B",
+            r"(?m)^x$",
+            r"(?x) a b # c",
+        ];
+        let texts = [
+            "", "k b4", "K\tz99", "a\nb", "AB", "Ax", "a", "b", "sK", "e", "_x_", "x", "a\nx\nb", "ab", "\u{b}",
+            "word! x", "-x-", "s k",
+        ];
+        let mut without = 0;
+        for text in patterns {
+            let (pattern, whole) = (Pattern::new(text.to_owned()), Regex::new(text).unwrap());
+            for ascii in texts {
+                assert_eq!(pattern.is_match(ascii), whole.is_match(ascii), "{text} {ascii:?}");
+            }
+            without += usize::from(matches!(pattern.ascii.get(), Some(Ascii::Bytes(_))));
+        }
+        assert!(without >= 9, "{without}");
+    }
+
+    proptest! {
+        #[test]
+        fn expressions_of_one_text_say_the_same(
+            pattern in r"(\(\?i\))?[ab.\\wdsb^$|()*+?\[\]-]{1,8}",
+            texts in prop::collection::vec("[abAB1_ \n-]{0,6}", 1..8),
+        ) {
+            let Ok(whole) = Regex::new(&pattern) else { return Ok(()) };
+            let ours = Pattern::new(pattern);
+            for text in texts {
+                prop_assert_eq!(ours.is_match(&text), whole.is_match(&text), "{} {:?}", ours.text, text);
+            }
+        }
     }
 }

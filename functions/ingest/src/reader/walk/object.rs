@@ -90,9 +90,9 @@ impl Walker<'_> {
         if let Err(reason) = unwrap::examine(&object, out) {
             (out.sink)(Found::Malformed { position: object.position, reason });
         }
-        let length = document.text().len();
+        let (length, lines) = (document.text().len(), document.line_ends());
         self.memory = document.into_memory();
-        self.window.seek(from + length);
+        self.window.pass(from + length, lines);
         true
     }
 

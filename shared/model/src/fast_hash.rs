@@ -1,7 +1,7 @@
 //! Tables with short keys, hashed at a fraction of the cost of the standard hasher.
 //!
-//! Keys are what rules say and numbers made of it; caps on rules bound how many there are. Where they are what records
-//! say, whoever uses such a table bounds it.
+//! Its secret is none: whoever writes a log can choose keys of one hash. So it is for what rules say, whose number caps
+//! bound, for what is a hash already, and for tables that whoever uses them keeps small.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -11,14 +11,14 @@ use std::{
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// A table.
-pub(crate) type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<Fast>>;
+pub type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<Fast>>;
 
 /// A set.
-pub(crate) type FastSet<K> = HashSet<K, BuildHasherDefault<Fast>>;
+pub type FastSet<K> = HashSet<K, BuildHasherDefault<Fast>>;
 
 /// Hashes texts and numbers.
 #[derive(Debug, Default)]
-pub(crate) struct Fast(u64);
+pub struct Fast(u64);
 
 impl Hasher for Fast {
     fn finish(&self) -> u64 {
