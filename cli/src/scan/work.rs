@@ -179,7 +179,7 @@ impl Somebody {
 
 /// A record as far as it was read.
 struct Read<'r> {
-    head: Head<'r>,
+    head: &'r Head<'r>,
     envelope: &'r Envelope,
     id: &'r str,
     content: u64,
@@ -290,12 +290,12 @@ impl<'w> Worker<'w> {
     }
 
     fn record(&mut self, name: &str, record: &Record<'_>, matcher: &mut Matcher<'w>) -> io::Result<()> {
-        let Record { value, head, .. } = *record;
+        let Record { value, ref head, .. } = *record;
         self.found.reading.records += 1;
-        let id = identity::event_id(&head, value, record.text);
+        let id = identity::event_id(head, value, record.text);
         let content = value.likeness();
         self.found.seen.note(&id, content)?;
-        if normalise::check_account(&head, record.envelope).is_err() {
+        if normalise::check_account(head, record.envelope).is_err() {
             self.found.reading.account_mismatches += 1;
         }
         if self.known.as_mut().is_some_and(|known| known.note(&id, content) == Sight::Duplicate) {
@@ -303,7 +303,7 @@ impl<'w> Worker<'w> {
         }
         let work = self.work;
         if let (Some(pair), Some(pass)) = (&work.pair, &mut self.found.pass) {
-            let (time, _) = normalise::event_time(&head, record.envelope, work.now);
+            let (time, _) = normalise::event_time(head, record.envelope, work.now);
             let reading = &mut self.found.reading;
             return pass.add(pair, value, time, || {
                 let channel = Channel::Folder { path: name.to_owned() };
@@ -337,7 +337,7 @@ impl<'w> Worker<'w> {
             return Ok(());
         }
         let rules = &self.work.rules;
-        let sketch = self.sketcher.sketch(&read.head, read.envelope, self.work.now);
+        let sketch = self.sketcher.sketch(read.head, read.envelope, self.work.now);
         let Met { principal, noted } = sketch.who;
         let feeds = rules.feeds_correlations(&self.hits);
         let collector = &mut self.found.collector;

@@ -12,8 +12,6 @@
 //! however many rules share them, a record's text for keywords is gathered once, and loading bounds rules, conditions,
 //! files and regular expressions.
 
-use sentinel_json::Value;
-
 use crate::fields::{EVENT_NAME, EVENT_SOURCE, Lookup};
 
 mod index;
@@ -137,16 +135,8 @@ impl<'a> Header<'a> {
         if !record.record.is_object() {
             return None;
         }
-        Some(Self { name: text(record.value(EVENT_NAME)).ok()?, source: text(record.value(EVENT_SOURCE)).ok()? })
+        Some(Self { name: record.plain(EVENT_NAME)?, source: record.plain(EVENT_SOURCE)? })
     }
-}
-
-/// Something that only a matcher can judge.
-struct NoPlainText;
-
-fn text(value: Option<Value<'_>>) -> Result<Option<&str>, NoPlainText> {
-    let Some(value) = value.filter(|value| !value.is_null()) else { return Ok(None) };
-    value.as_str().filter(|text| text.is_ascii()).map(Some).ok_or(NoPlainText)
 }
 
 fn with_lower_case<R>(text: &str, run: impl FnOnce(&str) -> R) -> R {

@@ -347,9 +347,15 @@ impl Known {
 }
 
 impl<'a> Lookup<'a> {
-    /// The value under a field's number, if it is one.
-    pub(crate) fn value(&self, field: usize) -> Option<Value<'a>> {
-        self.known(field).1.value(self.record)
+    /// The ASCII text under a field's number, or that there is nothing or null; `None` for anything else.
+    #[allow(clippy::option_option, reason = "that there is none is not that it cannot be told")]
+    pub(crate) fn plain(&self, field: usize) -> Option<Option<&'a str>> {
+        let known = self.known(field).1;
+        match known.kind {
+            Kind::Nothing => Some(None),
+            Kind::Text => Some(self.record.at(known.place).as_str()),
+            Kind::Other | Kind::Many => None,
+        }
     }
 
     /// What stands in the record under a field's number.

@@ -105,7 +105,8 @@ fn clip(said: &mut String, text: &str, most: usize) {
     // Sentences that are clean already.
     let clean = |b: u8| u8::from(b.wrapping_sub(b' ') < 0x7f - b' ');
     if text.bytes().fold(1, |all, b| all & clean(b)) == 1
-        && !(text.starts_with(' ') || text.ends_with(' ') || text.contains("  "))
+        && !(text.starts_with(' ') || text.ends_with(' '))
+        && text.as_bytes().windows(2).fold(0, |any, two| any | u8::from(two == b"  ")) == 0
     {
         said.push_str(&text[..text.len().min(most)]);
         if text.len() > most {

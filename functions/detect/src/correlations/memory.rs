@@ -85,6 +85,11 @@ pub struct Correlator {
 struct Scratch {
     /// Account and group, as bytes.
     texts: Vec<u8>,
+    /// A hash of them, and where they are noted, once they are.
+    noted: Option<(u128, TextsAt)>,
+    /// The fields of the record that they are of, and whether any is there; `None` where they are of nothing such.
+    of: Option<bool>,
+    fields: Vec<usize>,
     numbers: Vec<u64>,
 }
 
@@ -121,6 +126,8 @@ impl Correlator {
         let correlations = rules.correlations();
         let exceptions = rules.exceptions();
         let mut scratch = std::mem::take(&mut self.scratch);
+        // What it holds is of another record.
+        scratch.of = None;
         let mut split = Vec::new();
         for feed in hits.iter().filter_map(|index| correlations.feeds.get(&index.0)).flatten() {
             let plan = &correlations.plans[feed.plan];
@@ -140,6 +147,7 @@ impl Correlator {
                 continue;
             }
             let onward = onward_of(&correlations.plans, plan, &feed.fields, record);
+            let group = self.note(&mut scratch)?;
             let light = Light {
                 base: feed.base,
                 time: noted.time,
@@ -148,7 +156,7 @@ impl Correlator {
                 onward: &onward,
                 elsewhere: &[],
             };
-            self.push(correlations, feed.plan, noted.account, &scratch.texts, &light)?;
+            self.push(correlations, feed.plan, noted.account, group, &light)?;
         }
         // An event that is a hit in several groups of one correlation says so in each.
         for (feed, key, group, values) in &split {
@@ -166,24 +174,32 @@ impl Correlator {
                 onward: &onward_of(&correlations.plans, plan, &feed.fields, record),
                 elsewhere: &others,
             };
-            self.push(correlations, feed.plan, noted.account, &scratch.texts, &light)?;
+            let group = self.note(&mut scratch)?;
+            self.push(correlations, feed.plan, noted.account, group, &light)?;
         }
         self.scratch = scratch;
         Ok(())
     }
 
-    /// Adds a hit of the group that `texts` say, which are what [`Scratch::group`] makes.
+    /// A hash of the texts, and where they are noted: once for all correlations that group an event alike.
+    fn note(&mut self, scratch: &mut Scratch) -> Result<(u128, TextsAt), SpillError> {
+        if let Some(noted) = scratch.noted {
+            return Ok(noted);
+        }
+        let hash = hash::hash_128(&scratch.texts);
+        Ok(*scratch.noted.insert((hash, self.texts.note(hash, &scratch.texts)?)))
+    }
+
+    /// Adds a hit of the group that [`Self::note`] noted.
     fn push(
         &mut self,
         correlations: &Correlations,
         plan: usize,
         account: &str,
-        texts: &[u8],
+        (group, texts): (u128, TextsAt),
         hit: &Light<'_>,
     ) -> Result<(), SpillError> {
-        let group = hash::hash_128(texts);
         let key = key(correlations, plan, account, group)?;
-        let texts = self.texts.note(group, texts)?;
         self.hits.push(key, 0, |into| hit.write(texts, into))?;
         Ok(())
     }
@@ -201,7 +217,8 @@ impl Correlator {
         scratch.group(account, next.group.0.iter().map(Option::as_deref));
         let numbers = correlations.plans[plan].numbers(&next.values);
         let light = Light { base, time, at, numbers: &numbers, onward: &next.onward, elsewhere: &[] };
-        self.push(correlations, plan, account, &scratch.texts, &light)?;
+        let group = self.note(&mut scratch)?;
+        self.push(correlations, plan, account, group, &light)?;
         self.scratch = scratch;
         Ok(())
     }
@@ -258,16 +275,24 @@ impl Scratch {
     /// Takes what a hit brings; `false` when the event is none: it has none of the group's fields, or no value to
     /// count.
     fn fill(&mut self, plan: &Plan, fields: &Extract, account: &str, record: &Lookup<'_>) -> bool {
-        self.texts.clear();
         self.numbers.clear();
-        push_text(&mut self.texts, Some(account));
-        let mut any = fields.group.is_empty();
-        for field in &fields.group {
-            any |= with_text(*field, record, |text| {
-                push_text(&mut self.texts, text);
-                text.is_some()
-            });
-        }
+        let any = match self.of {
+            Some(any) if self.fields == fields.group => any,
+            _ => {
+                self.group(account, std::iter::empty());
+                let mut any = fields.group.is_empty();
+                for field in &fields.group {
+                    any |= with_text(*field, record, |text| {
+                        push_text(&mut self.texts, text);
+                        text.is_some()
+                    });
+                }
+                self.fields.clear();
+                self.fields.extend_from_slice(&fields.group);
+                self.of = Some(any);
+                any
+            }
+        };
         if !any {
             return false;
         }
@@ -292,6 +317,7 @@ impl Scratch {
 
     /// Takes the texts of a group.
     fn group<'a>(&mut self, account: &str, texts: impl Iterator<Item = Option<&'a str>>) {
+        (self.of, self.noted) = (None, None);
         self.texts.clear();
         push_text(&mut self.texts, Some(account));
         texts.for_each(|text| push_text(&mut self.texts, text));

@@ -89,7 +89,9 @@ mod tests {
             let again = noters[1].note(0, &texts(0)).unwrap();
             assert_eq!(again, noters[1].note(0, &texts(0)).unwrap(), "written once");
             let mut all = AllNoted::default();
-            noters.into_iter().for_each(|noter| all.add(noter.into_log()));
+            for noter in noters {
+                all.add(noter.into_log());
+            }
             for (n, place) in places {
                 assert_eq!(all.get(place).unwrap(), texts(n));
             }

@@ -48,14 +48,14 @@ type Identity = (u64, u64);
 type Identity = PathBuf;
 
 #[cfg(unix)]
-fn identity(_: &Path, metadata: &fs::Metadata) -> io::Result<Identity> {
+fn identity(_: &Path, metadata: &fs::Metadata) -> Identity {
     use std::os::unix::fs::MetadataExt as _;
-    Ok((metadata.dev(), metadata.ino()))
+    (metadata.dev(), metadata.ino())
 }
 
 #[cfg(not(unix))]
-fn identity(path: &Path, _: &fs::Metadata) -> io::Result<Identity> {
-    path.canonicalize()
+fn identity(path: &Path, _: &fs::Metadata) -> Identity {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
 impl Found {
@@ -91,10 +91,8 @@ impl Found {
             return self.refuse(path, format!("folders nested more than {MAX_FOLDER_DEPTH} deep"));
         }
         // A link that leads back up would otherwise be walked again and again.
-        match identity(path, metadata).map(|same| self.seen.insert(same)) {
-            Ok(true) => {}
-            Ok(false) => return,
-            Err(error) => return self.refuse(path, error.to_string()),
+        if !self.seen.insert(identity(path, metadata)) {
+            return;
         }
         match sorted_entries(path) {
             Ok(entries) => self.entries(entries, depth - 1),
@@ -103,11 +101,12 @@ impl Found {
     }
 
     fn file(&mut self, path: &Path, metadata: &fs::Metadata) {
-        match identity(path, metadata).map(|same| self.seen.insert(same)) {
-            Ok(false) => self.warnings.push(format!("{}: named twice, read once", path.display())),
-            Ok(true) if self.rules.len() >= MAX_FILES => self.refuse(path, format!("more than {MAX_FILES} rule files")),
-            Ok(true) => self.rules.push(path.to_owned()),
-            Err(error) => self.refuse(path, error.to_string()),
+        if !self.seen.insert(identity(path, metadata)) {
+            self.warnings.push(format!("{}: named twice, read once", path.display()));
+        } else if self.rules.len() >= MAX_FILES {
+            self.refuse(path, format!("more than {MAX_FILES} rule files"));
+        } else {
+            self.rules.push(path.to_owned());
         }
     }
 

@@ -66,6 +66,8 @@ pub struct Sketcher<T> {
     /// Somebody who is not remembered.
     stranger: Option<Met<T>>,
     minute: Minute,
+    /// The last address that is told as it is written.
+    address: String,
 }
 
 /// Somebody who is remembered, with all that was read to tell who it is.
@@ -81,7 +83,7 @@ impl<T> Sketcher<T> {
     /// A sketcher that has met nobody. `note` is asked once for each principal in an account that is met.
     pub fn new(note: fn(&str, &Principal) -> T) -> Self {
         let people = std::iter::repeat_with(|| None).take(PEOPLE).collect();
-        Self { note, people, stranger: None, minute: Minute::default() }
+        Self { note, people, stranger: None, minute: Minute::default(), address: String::new() }
     }
 
     /// The sketch of a record. `received_at` is the event's time where nothing else tells one.
@@ -94,6 +96,7 @@ impl<T> Sketcher<T> {
         let who = record.who();
         let account = account_of(record, &who, envelope);
         let region = region(record, envelope);
+        let source = head::text(record.source).map(|text| self.source(text));
         Sketch {
             time: self.minute.of(record).unwrap_or_else(|| event_time(record, envelope, received_at).0),
             who: self.met(record, &who, account, region),
@@ -104,14 +107,24 @@ impl<T> Sketcher<T> {
             read_only: fields::boolean(record.read_only),
             access_key: head::text(who.access_key),
             invoked_by: head::text(who.invoked_by),
-            source: head::text(record.source).map(|text| match text.trim().parse::<IpAddr>() {
-                // The usual spelling of an IPv4 address is the only one.
-                Ok(IpAddr::V4(_)) if text.trim() == text => Cow::Borrowed(text),
-                Ok(ip) => Cow::Owned(ip.to_string()),
-                Err(_) => Cow::Borrowed(text),
-            }),
+            source,
             user_agent: head::text(record.user_agent),
             failure: failure(record),
+        }
+    }
+
+    fn source<'a>(&mut self, text: &'a str) -> Cow<'a, str> {
+        if text == self.address {
+            return Cow::Borrowed(text);
+        }
+        match text.trim().parse::<IpAddr>() {
+            // The usual spelling of an IPv4 address is the only one.
+            Ok(IpAddr::V4(_)) if text.trim() == text => {
+                text.clone_into(&mut self.address);
+                Cow::Borrowed(text)
+            }
+            Ok(ip) => Cow::Owned(ip.to_string()),
+            Err(_) => Cow::Borrowed(text),
         }
     }
 
