@@ -57,12 +57,12 @@ def main() -> None:
         return
     events = args.events or 4_365
     listed = subprocess.run([binary, "--events", "10", "--runs", "1"], check=True, stdout=subprocess.PIPE, text=True)
-    names = [line.split()[0] for line in listed.stdout.splitlines()[2:]]
-    parse = instructions(binary, names[0], "parse", events)
-    print(f"{'rules':<14}{'parse':>10}{'both':>10}{'share':>8}   instructions a record")
-    for name in names:
-        both = instructions(binary, name, "parse+match", events)
-        print(f"{name:<14}{parse // events:>10}{both // events:>10}{parse / both:>8.3f}")
+    rows = [(fields[0], fields[2]) for line in listed.stdout.splitlines()[2:] if (fields := line.split())]
+    parse = instructions(binary, rows[0][0], "parse", events)
+    print(f"{'rules':<14}{'way':>8}{'parse':>10}{'both':>10}{'share':>8}   instructions a record")
+    for name, way in rows:
+        both = instructions(binary, name, way, events)
+        print(f"{name:<14}{way:>8}{parse // events:>10}{both // events:>10}{parse / both:>8.3f}")
 
 
 if __name__ == "__main__":

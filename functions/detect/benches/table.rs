@@ -1,7 +1,8 @@
 //! What matching costs beside parsing, as one table: `cargo bench -p sentinel-detect --bench table`.
 //!
 //! Every figure is the median of alternating runs over the same events on one thread: what parsing alone (a sonic-rs
-//! DOM of each record) takes of processor time, as a share of what reading as we do and matching takes in the same round. `--events N`, `--runs N` set the size.
+//! DOM of each record) takes of processor time, as a share of what reading as we do and matching takes in the same round:
+//! each record by itself, and one after the other as scans do, with what they remember. `--events N`, `--runs N` set the size.
 //! `--count SET WAY` makes one pass for an instruction counter instead: it collects in the function `counted`. `--load [SET]`
 //! says instead what loading takes; with one processor to run on, all of it is this thread's.
 #![allow(missing_docs, clippy::expect_used)]
@@ -10,18 +11,21 @@ mod corpus;
 
 use std::{hint::black_box, time::Instant};
 
-use sentinel_detect::{RuleIndex, RuleSet};
+use sentinel_detect::{Matcher, RuleIndex, RuleSet};
 use sentinel_json::{Document, Make, Memory};
 
 /// A way to go over the events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     Parse,
-    Match,
+    /// Each record by itself, as functions do.
+    Alone,
+    /// One after the other with what is remembered, and with the hash by which copies are told, as scans do.
+    Scan,
 }
 
 impl Way {
-    const ALL: [(Self, &'static str); 1] = [(Self::Match, "parse+match")];
+    const ALL: [(Self, &'static str); 2] = [(Self::Alone, "alone"), (Self::Scan, "scan")];
 }
 
 fn pass(way: Way, rules: &RuleSet, texts: &[String]) -> usize {
@@ -32,11 +36,16 @@ fn pass(way: Way, rules: &RuleSet, texts: &[String]) -> usize {
         }
         return 0;
     }
-    let (mut total, mut memory) = (0, Memory::default());
+    let (mut total, mut memory, mut matcher) = (0, Memory::default(), Matcher::new(rules));
+    let make = if way == Way::Scan { Make::Likeness } else { Make::Places };
     for text in texts {
-        let read = Document::read(text.as_bytes(), Document::DEEPEST, memory, Make::Places, |_, _| false);
+        let read = Document::read(text.as_bytes(), Document::DEEPEST, memory, make, |_, _| false);
         let record = read.expect("events are JSON");
-        rules.matches(record.root(), &mut hits);
+        if way == Way::Scan {
+            matcher.matches(record.root(), &mut hits);
+        } else {
+            rules.matches(record.root(), &mut hits);
+        }
         total += hits.len();
         memory = record.into_memory();
     }

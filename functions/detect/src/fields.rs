@@ -430,7 +430,8 @@ impl<'a> Lookup<'a> {
     /// The verdict of a matcher on a field, where the fields that a record is found by, or its shape, decide it.
     pub(crate) fn decided(&self, number: usize) -> Option<bool> {
         let test = &self.fields.tests[number];
-        if is_name(test.field) {
+        // Another field may have a say.
+        if is_name(test.field) && test.quick.is_of_text_alone() {
             return Some(self.test(number));
         }
         self.is_nowhere(test.field).then_some(test.nothing)

@@ -21,6 +21,8 @@ use crate::{
 /// can choose endless names.
 const SHAPES: usize = 1024;
 const PAIRS: usize = 4096;
+/// Bytes of the longest pair that is remembered; those of AWS have fewer than 100.
+const LONGEST: usize = 512;
 
 /// A rule set with what was found out about its records so far: for one thread.
 #[derive(Debug)]
@@ -67,6 +69,10 @@ impl<'r> Matcher<'r> {
             rules.matches_of(&fields, hits);
             return Looked(fields);
         };
+        if source.len() + name.len() >= LONGEST {
+            rules.matches_of(&fields, hits);
+            return Looked(fields);
+        }
         pair.clear();
         pair.push_str(source);
         // Both are ASCII: nothing else makes the same pair.
@@ -93,5 +99,54 @@ pub struct Looked<'m>(pub(crate) Lookup<'m>);
 impl<'m> Looked<'m> {
     pub(crate) fn fields(&self) -> &Lookup<'m> {
         &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sentinel_json::Document;
+
+    use super::*;
+
+    fn set(detection: &str) -> RuleSet {
+        let yaml = format!(
+            "title: t\nid: 1\nlogsource:\n  product: aws\n  service: cloudtrail\ndetection:\n{detection}\n  condition: s\n"
+        );
+        let (set, report) = RuleSet::from_texts(false, [("t.yml", yaml.as_str())]);
+        assert!(report.refused.is_empty(), "{:?}", report.refused);
+        set
+    }
+
+    /// Asks about each record in turn; who of them matches, and how many pairs are remembered.
+    fn matched(set: &RuleSet, records: &[String]) -> (Vec<bool>, usize) {
+        let (mut matcher, mut hits) = (Matcher::new(set), Vec::new());
+        let matched = records.iter().map(|record| {
+            matcher.matches(Document::parse(record).unwrap().root(), &mut hits);
+            !hits.is_empty()
+        });
+        (matched.collect(), matcher.pairs)
+    }
+
+    #[test]
+    fn a_name_that_another_field_is_compared_with_is_compared_each_time() {
+        let set = set("  s:\n    eventName|fieldref: x");
+        let record = |x: &str| format!(r#"{{"eventSource":"s","eventName":"A","x":"{x}"}}"#);
+        assert_eq!(matched(&set, &["B", "A", "B"].map(record)).0, [false, true, false]);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_forgotten_without_harm() {
+        let set = set("  s:\n    eventName|startswith: A\n    x: 1");
+        let record = |name: &str, x: u32| format!(r#"{{"eventSource":"s","eventName":"{name}","x":{x}}}"#);
+        let long = "A".repeat(LONGEST);
+        assert_eq!(matched(&set, &[record(&long, 1), record(&long, 2)]), (vec![true, false], 0));
+        let names: Vec<_> = (0..u32::try_from(PAIRS).unwrap() + 10).map(|n| record(&format!("A{n}"), n % 2)).collect();
+        let (hits, pairs) = matched(&set, &names);
+        assert!(hits.iter().enumerate().all(|(n, hit)| *hit == (n % 2 == 1)));
+        assert_eq!(pairs, 10);
+        let shapes: Vec<_> = (0..SHAPES + 10)
+            .map(|n| format!(r#"{{"eventSource":"s","eventName":"A","k{n}":0,"x":{}}}"#, n % 2))
+            .collect();
+        assert!(matched(&set, &shapes).0.iter().enumerate().all(|(n, hit)| *hit == (n % 2 == 1)));
     }
 }

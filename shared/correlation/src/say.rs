@@ -1,6 +1,8 @@
 //! What a correlation's alert says: an outcome as a detection, with sentences for people.
 
-use sentinel_model::{Correlated, Detection, Member, Window, alert, fast_hash::FastMap};
+use std::collections::HashMap;
+
+use sentinel_model::{Correlated, Detection, Member, Window, alert};
 
 use crate::{Condition, Group, Kind, Outcome, Plan};
 
@@ -105,7 +107,7 @@ impl Plan {
 #[derive(Debug, Default)]
 pub struct Calls {
     /// How many there are of each, and how many of those failed.
-    counts: FastMap<String, (usize, usize)>,
+    counts: HashMap<String, (usize, usize)>,
     /// The call that came last, and what it has to be counted: one call often comes many times.
     last: String,
     pending: (usize, usize),

@@ -1,7 +1,7 @@
 //! What is known of documents by where their values stand.
 //!
-//! In: keys, arrays and objects in the order in which a walk meets them. Out: a number that documents share when their
-//! keys are the same and their values stand at the same places, whatever they are. Logs hold the same few hundred shapes
+//! In: keys, arrays and objects in the order in which a walk meets them. Out: a number that documents share only if their
+//! keys are the same and their values stand at the same places, whatever they are; nearly all of those do. Logs hold the same few hundred shapes
 //! again and again: where something stands in one of them is found once ([`Shapes`]).
 //!
 //! The number is made with secrets of the process: nobody who writes a document can make it pass for one of another shape.
@@ -74,7 +74,8 @@ impl Sketch {
         for word in words {
             let (first, second) = word.split_at(WORD / 2);
             let number = |half: &[u8]| half.first_chunk().map_or(0, |half| u64::from_le_bytes(*half));
-            self.shape = fold(self.shape ^ number(first) ^ self.secrets.0, number(second) ^ self.secrets.1);
+            // With the secrets in each other's place: no word is the end of a key, so no key is two.
+            self.shape = fold(self.shape ^ number(first) ^ self.secrets.1, number(second) ^ self.secrets.0);
         }
         let mut last = [0; WORD];
         last[..rest.len()].copy_from_slice(rest);
@@ -175,6 +176,14 @@ mod tests {
             r#"{"a\u0000":1}"#,
             r#"{"1234567890123456":1,"":1}"#,
         ];
+        // One key of several words, against two of one: what is short ends in its length and one.
+        let long = |a: &str, b: &str| format!(r#"{a}{}\u00{:02x}{b}"#, r"\u0000".repeat(15 - a.len()), a.len() + 1);
+        let (abc, ghi) = (long("abc", "def"), long("ghi", "jkl"));
+        let balanced = [
+            format!(r#"{{"z":0,"abc":"1","def":"2","{ghi}":"3"}}"#),
+            format!(r#"{{"z":0,"{abc}":"1","ghi":"2","jkl":"3"}}"#),
+        ];
+        assert_ne!(shape(&balanced[0]), shape(&balanced[1]));
         for (n, one) in all.iter().enumerate() {
             assert!(all[..n].iter().all(|other| shape(one) != shape(other)), "{one}");
         }

@@ -174,7 +174,8 @@ impl<'d> Value<'d> {
     /// The shape of its document together with its place there.
     #[inline]
     pub(crate) fn shape(self) -> u64 {
-        self.document.shape().rotate_left(self.at) ^ u64::from(self.at)
+        let shape = self.document.shape();
+        if self.at == 0 { shape } else { likeness::fold(shape, u64::from(self.at)) }
     }
 
     fn like(self) -> u64 {

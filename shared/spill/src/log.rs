@@ -182,7 +182,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
         #[test]
         fn records_are_found_at_their_places_wherever_they_lie(
-            sizes in prop::collection::vec(prop::sample::select(vec![0, 1, 40, 300, 5_000, 300_000]), 1..60),
+            sizes in prop::collection::vec(prop::sample::select(vec![0, 1, 40, 300, 5_000, 16_378, 16_382, 17_403, 17_404, 17_405, 300_000]), 1..60),
             picks in prop::collection::vec(any::<prop::sample::Index>(), 1..40),
             budget in prop::sample::select(vec![0, 100_000, 1 << 30]),
         ) {

@@ -190,18 +190,25 @@ mod tests {
             let document = Document::parse(&text).unwrap();
             let record = document.root();
             let scratch = fields.scratch();
-            let lookup = fields.of(record, &scratch);
-            for at in order {
-                let (mine, plain) = (lookup.find(numbers[at]), crate::view::FieldPath::parse(PATHS[at]).find(record));
-                let same = match (&mine, &plain) {
-                    (Found::Absent, Found::Absent) => true,
-                    (Found::One(a), Found::One(b)) => a == b,
-                    (Found::Many(a), Found::Many(b)) => {
-                        a == b
+            let layout = fields.layout();
+            // Another record of the shape, which brings some of what is known of it.
+            let singles = text.replace("\"x\"", "2").replace("null", "\"y\"").replace(":1", ":null");
+            let other = Document::parse(&singles).unwrap();
+            for (record, layout) in [(record, None), (other.root(), Some(&layout)), (record, Some(&layout))] {
+                let lookup = fields.of_shape(record, layout, &scratch);
+                for at in &order {
+                    let (mine, plain) = (lookup.find(numbers[*at]), crate::view::FieldPath::parse(PATHS[*at]).find(record));
+                    let same = match (&mine, &plain) {
+                        (Found::Absent, Found::Absent) => true,
+                        (Found::One(a), Found::One(b)) => a == b,
+                        (Found::Many(a), Found::Many(b)) => a == b,
+                        _ => false,
+                    };
+                    prop_assert!(same, "{} in {}: {:?}, {:?}", PATHS[*at], text, mine, plain);
+                    if layout.is_some() && matches!(plain, Found::One(_)) {
+                        prop_assert!(!lookup.is_nowhere(numbers[*at]));
                     }
-                    _ => false,
-                };
-                prop_assert!(same, "{} in {}: {:?}, {:?}", PATHS[at], text, mine, plain);
+                }
             }
         }
     }

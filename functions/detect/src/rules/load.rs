@@ -379,6 +379,19 @@ mod tests {
         RuleSet::load(&LoadOptions { dirs, ..LoadOptions::default() }).unwrap()
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_the_file_and_two_names_of_equal_right_are_two() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("a.yml"), rule("A", "1")).unwrap();
+        std::os::unix::fs::symlink(at("a.yml"), at("b.yml")).unwrap();
+        let (set, report) = load(&[dir.path()]);
+        assert_eq!((set.len(), report.warnings.len()), (1, 1), "{:?}", report.warnings);
+        fs::hard_link(at("a.yml"), at("c.yml")).unwrap();
+        assert_eq!(load(&[dir.path()]).0.len(), 2);
+    }
+
     #[test]
     fn folders_are_read_with_all_below_and_twins_are_told() {
         let dir = tempfile::tempdir().unwrap();

@@ -41,21 +41,27 @@ pub(super) struct Found {
     seen: HashSet<Identity>,
 }
 
-/// What a file or folder is the same by, however it is named: its device and number.
-#[cfg(unix)]
-type Identity = (u64, u64);
-#[cfg(not(unix))]
-type Identity = PathBuf;
+/// What a file or folder is the same by, however it is named.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Identity {
+    /// Device and number, where there is one name for them.
+    #[cfg(unix)]
+    Number(u64, u64),
+    Path(PathBuf),
+}
 
 #[cfg(unix)]
-fn identity(_: &Path, metadata: &fs::Metadata) -> Identity {
+fn identity(path: &Path, metadata: &fs::Metadata) -> io::Result<Identity> {
     use std::os::unix::fs::MetadataExt as _;
-    (metadata.dev(), metadata.ino())
+    if metadata.is_file() && metadata.nlink() == 1 {
+        return Ok(Identity::Number(metadata.dev(), metadata.ino()));
+    }
+    path.canonicalize().map(Identity::Path)
 }
 
 #[cfg(not(unix))]
-fn identity(path: &Path, _: &fs::Metadata) -> Identity {
-    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+fn identity(path: &Path, _: &fs::Metadata) -> io::Result<Identity> {
+    path.canonicalize().map(Identity::Path)
 }
 
 impl Found {
@@ -91,8 +97,10 @@ impl Found {
             return self.refuse(path, format!("folders nested more than {MAX_FOLDER_DEPTH} deep"));
         }
         // A link that leads back up would otherwise be walked again and again.
-        if !self.seen.insert(identity(path, metadata)) {
-            return;
+        match identity(path, metadata).map(|same| self.seen.insert(same)) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => return self.refuse(path, error.to_string()),
         }
         match sorted_entries(path) {
             Ok(entries) => self.entries(entries, depth - 1),
@@ -101,12 +109,11 @@ impl Found {
     }
 
     fn file(&mut self, path: &Path, metadata: &fs::Metadata) {
-        if !self.seen.insert(identity(path, metadata)) {
-            self.warnings.push(format!("{}: named twice, read once", path.display()));
-        } else if self.rules.len() >= MAX_FILES {
-            self.refuse(path, format!("more than {MAX_FILES} rule files"));
-        } else {
-            self.rules.push(path.to_owned());
+        match identity(path, metadata).map(|same| self.seen.insert(same)) {
+            Ok(false) => self.warnings.push(format!("{}: named twice, read once", path.display())),
+            Ok(true) if self.rules.len() >= MAX_FILES => self.refuse(path, format!("more than {MAX_FILES} rule files")),
+            Ok(true) => self.rules.push(path.to_owned()),
+            Err(error) => self.refuse(path, error.to_string()),
         }
     }
 

@@ -173,6 +173,8 @@ impl Minute {
         let text = record.event_time?.as_str()?;
         let (begins, rest) = text.as_bytes().split_first_chunk::<{ Self::SECONDS }>()?;
         let [tens @ b'0'..=b'5', ones @ b'0'..=b'9', b'Z'] = rest else { return None };
+        // Other forms of this length have something else than seconds there.
+        let [_, _, _, _, b'-', .., b':', _, _, b':'] = begins else { return None };
         let second = i64::from(tens - b'0') * 10 + i64::from(ones - b'0');
         if let Some(start) = self.start.filter(|_| self.begins == *begins) {
             return Timestamp::from_second(start.as_second() + second).ok();

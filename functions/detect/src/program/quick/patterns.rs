@@ -51,7 +51,9 @@ enum Ascii {
 
 impl Ascii {
     fn new(text: &str) -> Self {
-        let made = text.is_ascii().then(|| bytes::RegexBuilder::new(text).unicode(false).build());
+        // Letters of other alphabets may be written so, too, and some of them are the same as ASCII ones in other case.
+        let names_others = !text.is_ascii() || ["\\u", "\\U", "\\x{"].iter().any(|begins| text.contains(begins));
+        let made = (!names_others).then(|| bytes::RegexBuilder::new(text).unicode(false).build());
         made.and_then(Result::ok).map_or(Self::Whole, Self::Bytes)
     }
 }
@@ -161,6 +163,9 @@ mod tests {
             r"\Bx\B",
             r"(?m)^x$",
             r"(?x) a b # c",
+            r"(?i)\u017F",
+            r"(?i)\U0000017F",
+            r"(?i)\x{212A}",
         ];
         let texts = [
             "", "k b4", "K\tz99", "a\nb", "AB", "Ax", "a", "b", "sK", "e", "_x_", "x", "a\nx\nb", "ab", "\u{b}",
