@@ -120,11 +120,11 @@ mod tests {
     /// Asks about each record in turn; who of them matches, and how many pairs are remembered.
     fn matched(set: &RuleSet, records: &[String]) -> (Vec<bool>, usize) {
         let (mut matcher, mut hits) = (Matcher::new(set), Vec::new());
-        let matched = records.iter().map(|record| {
+        let verdicts = records.iter().map(|record| {
             matcher.matches(Document::parse(record).unwrap().root(), &mut hits);
             !hits.is_empty()
         });
-        (matched.collect(), matcher.pairs)
+        (verdicts.collect(), matcher.pairs)
     }
 
     #[test]

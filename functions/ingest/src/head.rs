@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn no_record_hides_the_name_of_another() {
         // A long key that walks like two short ones, were a part of a key no other than a key.
-        let long = |a: &str, b: &str| format!(r#"{a}{}\u00{:02x}{b}"#, r"\u0000".repeat(15 - a.len()), a.len() + 1);
+        let long = |a: &str, b: &str| format!(r"{a}{}\u00{:02x}{b}", r"\u0000".repeat(15 - a.len()), a.len() + 1);
         let (abc, name) = (long("abc", "def"), long("eventName", "jkl"));
         let one = format!(r#"{{"z":0,"abc":"1","def":"2","{name}":"3"}}"#);
         let other = format!(r#"{{"z":0,"{abc}":"1","eventName":"2","jkl":"3"}}"#);

@@ -177,7 +177,7 @@ mod tests {
             r#"{"1234567890123456":1,"":1}"#,
         ];
         // One key of several words, against two of one: what is short ends in its length and one.
-        let long = |a: &str, b: &str| format!(r#"{a}{}\u00{:02x}{b}"#, r"\u0000".repeat(15 - a.len()), a.len() + 1);
+        let long = |a: &str, b: &str| format!(r"{a}{}\u00{:02x}{b}", r"\u0000".repeat(15 - a.len()), a.len() + 1);
         let (abc, ghi) = (long("abc", "def"), long("ghi", "jkl"));
         let balanced = [
             format!(r#"{{"z":0,"abc":"1","def":"2","{ghi}":"3"}}"#),
