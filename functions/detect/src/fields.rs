@@ -3,7 +3,7 @@
 //! In: field names as rules write them and matchers, each under a number of its own, and a record. Out: what stands
 //! in the record under a field's number, and the verdicts of matchers. Cheap matchers are asked anew each time, since
 //! remembering would cost as much; all others are asked once. Whoever looks at many records also remembers what costly
-//! ones said of a text from record to record ([`heard`]).
+//! ones said of a text from record to record ([`heard`]), and where fields stand in records of one shape ([`layout`]).
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
@@ -22,9 +22,11 @@ use crate::{
 
 mod heard;
 mod keys;
+mod layout;
 
 use heard::Heard;
 use keys::{End, Keys, Opened, Route};
+pub(crate) use layout::Layout;
 
 /// The number of `eventName`.
 pub(crate) const EVENT_NAME: usize = 0;
@@ -186,7 +188,7 @@ impl Fields {
 
     /// Where fields stand in records of one shape: none is known yet.
     pub(crate) fn layout(&self) -> Layout {
-        Layout(vec![Cell::new(Layout::UNKNOWN); self.paths.len()].into())
+        Layout::new(self.paths.len())
     }
 
     /// A record to look fields up in, one at a time with the same memory.
@@ -212,38 +214,6 @@ impl Fields {
             texts: OnceCell::new(),
             words: OnceCell::new(),
         }
-    }
-}
-
-/// Where each field stands in records of one shape.
-#[derive(Debug)]
-pub(crate) struct Layout(Box<[Cell<u16>]>);
-
-impl Layout {
-    const UNKNOWN: u16 = 0;
-    const ABSENT: u16 = 1;
-    /// There is an array on the way.
-    const ARRAY: u16 = 2;
-    /// Where the first value stands.
-    const FIRST: u16 = 3;
-
-    fn get<'a>(&self, field: usize, record: Value<'a>) -> Option<End<'a>> {
-        match self.0[field].get() {
-            Self::UNKNOWN => None,
-            Self::ABSENT => Some(End::Absent),
-            Self::ARRAY => Some(End::Array),
-            place => Some(End::One(record.at(u32::from(place - Self::FIRST)))),
-        }
-    }
-
-    fn set(&self, field: usize, end: &End<'_>) {
-        let place = match end {
-            End::Absent => Some(Self::ABSENT),
-            End::Array => Some(Self::ARRAY),
-            End::One(value) => u16::try_from(value.place()).ok().and_then(|place| place.checked_add(Self::FIRST)),
-        };
-        // Few records have so many values that it does not fit.
-        self.0[field].set(place.unwrap_or(Self::UNKNOWN));
     }
 }
 

@@ -62,9 +62,22 @@ enum Key {
     AtLeast(u32, Box<[Id]>),
 }
 
-fn number(number: usize) -> u32 {
+pub(super) fn number(number: usize) -> u32 {
     // Memory ends long before.
     u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// Whether so many of some parts hold, of which no more are asked than that takes.
+pub(super) fn at_least(least: u32, parts: &[u32], holds: impl Fn(u32) -> bool) -> bool {
+    let (mut missing, mut left) = (least, number(parts.len()));
+    for part in parts {
+        if missing == 0 || missing > left {
+            break;
+        }
+        missing -= u32::from(holds(*part));
+        left -= 1;
+    }
+    missing == 0
 }
 
 impl Graph {
@@ -200,15 +213,7 @@ impl Graph {
             Kind::All(from, count) => self.range(from, count).iter().all(|p| self.holds(*p, record)),
             Kind::Any(from, count) => self.range(from, count).iter().any(|p| self.holds(*p, record)),
             Kind::AtLeast(least, from, count) => {
-                let (mut missing, mut left) = (least, count);
-                for part in self.range(from, count) {
-                    if missing == 0 || missing > left {
-                        break;
-                    }
-                    missing -= u32::from(self.holds(*part, record));
-                    left -= 1;
-                }
-                missing == 0
+                at_least(least, self.range(from, count), |part| self.holds(part, record))
             }
         }
     }

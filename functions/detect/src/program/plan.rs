@@ -8,7 +8,7 @@ use std::cell::Cell;
 
 use sentinel_model::fast_hash::FastMap;
 
-use super::graph::{Graph, Id, Kind};
+use super::graph::{Graph, Id, Kind, at_least, number};
 use crate::fields::{Lookup, is_name};
 
 /// What is left to ask of records with one shape and one pair of `eventSource` and `eventName`.
@@ -102,17 +102,7 @@ impl Asked<'_, '_> {
             Node::Not(inner) => !self.holds(inner),
             Node::All(from, count) => self.plan.range(from, count).iter().all(|part| self.holds(*part)),
             Node::Any(from, count) => self.plan.range(from, count).iter().any(|part| self.holds(*part)),
-            Node::AtLeast(least, from, count) => {
-                let (mut missing, mut left) = (least, count);
-                for part in self.plan.range(from, count) {
-                    if missing == 0 || missing > left {
-                        break;
-                    }
-                    missing -= u32::from(self.holds(*part));
-                    left -= 1;
-                }
-                missing == 0
-            }
+            Node::AtLeast(least, from, count) => at_least(least, self.plan.range(from, count), |part| self.holds(part)),
         }
     }
 }
@@ -133,11 +123,6 @@ struct Maker<'a, 'r> {
     made: FastMap<Id, Left>,
     /// Nodes by what they say.
     known: FastMap<(Node, Box<[u32]>), u32>,
-}
-
-fn number(number: usize) -> u32 {
-    // Memory ends long before.
-    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 impl Maker<'_, '_> {
