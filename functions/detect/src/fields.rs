@@ -20,10 +20,13 @@ use crate::{
     view::{BETWEEN_TEXTS, FieldPath, Found, Objects, RecordView, event_value, lower_texts},
 };
 
+mod few;
 mod heard;
 mod keys;
 mod layout;
 
+use few::Few;
+pub(crate) use few::{FewFields, Sorts};
 use heard::Heard;
 use keys::{End, Keys, Opened, Route};
 pub(crate) use layout::Layout;
@@ -44,7 +47,7 @@ pub(crate) const CHEAP: u32 = 8;
 const COSTLY: u32 = 50;
 
 /// Whether a field is one of the two that a record is found by.
-pub(crate) fn is_name(field: usize) -> bool {
+fn is_name(field: usize) -> bool {
     matches!(field, EVENT_NAME | EVENT_SOURCE)
 }
 
@@ -59,6 +62,7 @@ pub(crate) struct Fields {
     complete: Vec<OnceLock<CompiledMatcher>>,
     keywords: Vec<Keyword>,
     known: FastMap<String, usize>,
+    few: Few,
     /// How many verdicts are remembered.
     verdicts: usize,
 }
@@ -73,11 +77,13 @@ impl Default for Fields {
             complete: Vec::new(),
             keywords: Vec::new(),
             known: FastMap::default(),
+            few: Few::default(),
             verdicts: 0,
         };
-        // The dispatch asks for them in every record.
-        fields.number("eventName");
-        fields.number("eventSource");
+        // The dispatch asks for the first two in every record.
+        for path in ["eventName", "eventSource"].iter().chain(&few::FIELDS) {
+            fields.number(path);
+        }
         fields
     }
 }
@@ -130,7 +136,11 @@ impl Fields {
         }
         let number = self.tests.len();
         let verdict = (quick.cost() > CHEAP).then(|| self.verdict());
-        let heard = quick.cost() >= COSTLY && quick.is_of_text_alone();
+        let alone = quick.is_of_text_alone();
+        if alone {
+            self.few.add(field, number);
+        }
+        let heard = quick.cost() >= COSTLY && alone;
         let (folds, nothing) = (quick.folds(), quick.on_nothing());
         self.tests.push(Test { field, folds, nothing, quick: quick.clone(), verdict, heard });
         self.complete.push(OnceLock::new());
@@ -183,6 +193,7 @@ impl Fields {
             begins: vec![Cell::new(0); self.keys.len()].into(),
             found: RefCell::default(),
             heard: Heard::default(),
+            sorted: Heard::default(),
         }
     }
 
@@ -230,13 +241,15 @@ pub(crate) struct Scratch {
     verdicts: Box<[Cell<u8>]>,
     begins: Box<[Cell<u32>]>,
     found: RefCell<Vec<u32>>,
-    heard: Heard,
+    heard: Heard<bool>,
+    /// What all matchers on a field with few values say of a text.
+    sorted: Heard<u64>,
 }
 
 impl Scratch {
     /// The same, remembering verdicts on texts too: worth its memory where many records are looked at.
     pub(crate) fn remembering(self) -> Self {
-        Self { heard: Heard::remembering(), ..self }
+        Self { heard: Heard::remembering(), sorted: Heard::remembering(), ..self }
     }
 
     fn clear(&self) {
@@ -397,14 +410,28 @@ impl<'a> Lookup<'a> {
         })
     }
 
-    /// The verdict of a matcher on a field, where the fields that a record is found by, or its shape, decide it.
-    pub(crate) fn decided(&self, number: usize) -> Option<bool> {
+    /// The verdict of a matcher on a field, where the fields that a record is found by, its shape, or its sorts by some
+    /// fields decide it.
+    pub(crate) fn decided(&self, number: usize, by: FewFields) -> Option<bool> {
         let test = &self.fields.tests[number];
         // Another field may have a say.
-        if is_name(test.field) && test.quick.is_of_text_alone() {
+        if (is_name(test.field) || self.is_sorted(test.field, by)) && test.quick.is_of_text_alone() {
             return Some(self.test(number));
         }
         self.is_nowhere(test.field).then_some(test.nothing)
+    }
+
+    /// The same of whether a field is there.
+    pub(crate) fn is_there_for_all(&self, field: usize, by: FewFields) -> Option<bool> {
+        if is_name(field) || self.is_sorted(field, by) {
+            return Some(self.is_there(field));
+        }
+        self.is_nowhere(field).then_some(false)
+    }
+
+    /// The field that a matcher looks at.
+    pub(crate) fn field_of(&self, number: usize) -> usize {
+        self.fields.tests[number].field
     }
 
     /// The verdict of a matcher on a field.

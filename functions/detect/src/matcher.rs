@@ -11,16 +11,16 @@ use sentinel_model::fast_hash::FastMap;
 
 use crate::{
     dispatch::Header,
-    fields::{Layout, Lookup, Scratch},
-    program::plan::Plan,
+    fields::{FewFields, Layout, Lookup, Scratch, Sorts},
+    program::{graph::Id, plan::Plan},
     rules::{RuleIndex, RuleSet},
     view::BETWEEN_TEXTS,
 };
 
-/// Shapes remembered, each with two bytes for each field of the rules, and pairs in all of them: whoever writes the log
+/// Shapes remembered, each with two bytes for each field of the rules, and plans for all of them: whoever writes the log
 /// can choose endless names.
 const SHAPES: usize = 1024;
-const PAIRS: usize = 4096;
+const PLANS: usize = 4096;
 /// Bytes of the longest pair that is remembered; those of AWS have fewer than 100.
 const LONGEST: usize = 512;
 
@@ -29,8 +29,8 @@ const LONGEST: usize = 512;
 pub struct Matcher<'r> {
     rules: &'r RuleSet,
     shapes: Shapes<Shape>,
-    /// How many pairs were met since nothing was remembered, at most.
-    pairs: usize,
+    /// How many plans were made since nothing was remembered.
+    plans: usize,
     /// The pair that is looked up.
     pair: String,
     scratch: Scratch,
@@ -44,26 +44,36 @@ pub struct Memory(pub(crate) Scratch);
 #[derive(Debug)]
 struct Shape {
     layout: Layout,
-    plans: FastMap<Box<str>, Plan>,
+    pairs: FastMap<Box<str>, Pair>,
+}
+
+/// What is known of those with one pair of names.
+#[derive(Debug)]
+struct Pair {
+    /// The rules that can match, each with what then decides, in order.
+    candidates: Vec<(u32, Id)>,
+    /// The fields that their plans are told apart by.
+    by: FewFields,
+    plans: FastMap<Sorts, Plan>,
 }
 
 impl<'r> Matcher<'r> {
     /// A matcher that knows of no record yet.
     pub fn new(rules: &'r RuleSet) -> Self {
         let scratch = rules.fields().scratch().remembering();
-        Self { rules, shapes: Shapes::new(SHAPES), pairs: 0, pair: String::new(), scratch }
+        Self { rules, shapes: Shapes::new(SHAPES), plans: 0, pair: String::new(), scratch }
     }
 
     /// Which rules a record (a CloudTrail record, parsed) matches: `hits` is cleared and filled, in the set's order.
     pub fn matches<'m>(&'m mut self, record: Value<'m>, hits: &mut Vec<RuleIndex>) -> Looked<'m> {
         hits.clear();
-        let Self { rules, shapes, pairs, pair, scratch } = self;
-        if *pairs >= PAIRS {
+        let Self { rules, shapes, plans, pair, scratch } = self;
+        if *plans >= PLANS {
             shapes.clear();
-            *pairs = 0;
+            *plans = 0;
         }
-        let Shape { layout, plans } =
-            shapes.of(record, || Shape { layout: rules.fields().layout(), plans: FastMap::default() });
+        let Shape { layout, pairs } =
+            shapes.of(record, || Shape { layout: rules.fields().layout(), pairs: FastMap::default() });
         let fields = rules.fields().of_shape(record, Some(layout), scratch);
         let Some((source, name)) = Header::of(&fields).and_then(|header| header.source.zip(header.name)) else {
             rules.matches_of(&fields, hits);
@@ -78,18 +88,26 @@ impl<'r> Matcher<'r> {
         // Both are ASCII: nothing else makes the same pair.
         pair.push(BETWEEN_TEXTS);
         pair.push_str(name);
-        if let Some(plan) = plans.get(pair.as_str()) {
-            plan.ask(rules.graph(), &fields, |rule| hits.push(RuleIndex(rule)));
-        } else {
-            *pairs += 1;
-            let mut candidates = Vec::new();
-            rules.candidates(&fields, |number, condition| candidates.push((number, condition)));
-            candidates.sort_unstable();
-            let plan = Plan::new(rules.graph(), &fields, &candidates);
-            plan.ask(rules.graph(), &fields, |rule| hits.push(RuleIndex(rule)));
-            plans.insert(pair.as_str().into(), plan);
-        }
+        let pair = match pairs.get_mut(pair.as_str()) {
+            Some(known) => known,
+            None => pairs.entry(pair.as_str().into()).or_insert_with(|| Pair::of(rules, &fields)),
+        };
+        let plan = pair.plans.entry(fields.sorts(pair.by)).or_insert_with(|| {
+            *plans += 1;
+            Plan::new(rules.graph(), &fields, &pair.candidates, pair.by)
+        });
+        plan.ask(rules.graph(), &fields, |rule| hits.push(RuleIndex(rule)));
         Looked(fields)
+    }
+}
+
+impl Pair {
+    fn of(rules: &RuleSet, record: &Lookup<'_>) -> Self {
+        let mut candidates = Vec::new();
+        rules.candidates(record, |number, condition| candidates.push((number, condition)));
+        candidates.sort_unstable();
+        let by = Plan::new(rules.graph(), record, &candidates, FewFields::default()).few(record);
+        Self { candidates, by, plans: FastMap::default() }
     }
 }
 
@@ -104,6 +122,7 @@ impl<'m> Looked<'m> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use sentinel_json::Document;
 
     use super::*;
@@ -117,14 +136,14 @@ mod tests {
         set
     }
 
-    /// Asks about each record in turn; who of them matches, and how many pairs are remembered.
+    /// Asks about each record in turn; who of them matches, and how many plans are remembered.
     fn matched(set: &RuleSet, records: &[String]) -> (Vec<bool>, usize) {
         let (mut matcher, mut hits) = (Matcher::new(set), Vec::new());
         let verdicts = records.iter().map(|record| {
             matcher.matches(Document::parse(record).unwrap().root(), &mut hits);
             !hits.is_empty()
         });
-        (verdicts.collect(), matcher.pairs)
+        (verdicts.collect(), matcher.plans)
     }
 
     #[test]
@@ -134,16 +153,79 @@ mod tests {
         assert_eq!(matched(&set, &["B", "A", "B"].map(record)).0, [false, true, false]);
     }
 
+    proptest! {
+        /// What is said of kinds of principals, tools and errors is said of each record anew, whatever stands there.
+        #[test]
+        fn verdicts_are_those_of_single_records(
+            values in prop::collection::vec([0..10_usize, 0..10, 0..10], 1..40),
+            named in 0..4_usize,
+        ) {
+            let detections = [
+                "  s:\n    userIdentity.type: Root\n    errorCode|exists: false\n  condition: s",
+                "  s:\n    userAgent|contains: [kali, boto]\n  f:\n    userIdentity.type: [Root, IAMUser]\n  condition: s and not f",
+                "  s:\n    errorCode: null\n  t:\n    errorCode|endswith: Denied\n  condition: s or t",
+                "  s:\n    userAgent|re: '^[a-z]+$'\n  condition: s",
+                "  s:\n    errorCode|fieldref: userAgent\n  condition: s",
+                "  s:\n    userIdentity.type|neq: Root\n    userAgent|cased|contains: Boto\n  condition: s",
+            ];
+            let rule = |(n, detection): (usize, &&str)| {
+                // Some rules are tried for one name, some for all.
+                let name = if n % 4 == named { "\n  n:\n    eventName: A" } else { "" };
+                let detection = if name.is_empty() { (*detection).to_owned() } else {
+                    let (selections, condition) = detection.split_once("\n  condition: ").unwrap();
+                    format!("{selections}{name}\n  condition: n and ({condition})")
+                };
+                format!("title: t{n}\nid: {n}\nlogsource:\n  product: aws\n  service: cloudtrail\ndetection:\n{detection}\n")
+            };
+            let text = detections.iter().enumerate().map(rule).collect::<Vec<_>>().join("---\n");
+            let (set, report) = RuleSet::from_texts(false, [("t.yml", text.as_str())]);
+            prop_assert!(report.refused.is_empty() && set.len() == detections.len(), "{:?}", report.refused);
+            let long = format!("\"{}boto\"", "x".repeat(500));
+            let value = |n: usize| match n {
+                0 => "null",
+                1 => r#""Root""#,
+                2 => r#""IAMUser""#,
+                3 => r#""AccessDenied""#,
+                4 => r#""Boto3""#,
+                5 => r#""käli""#,
+                6 => r#"["Root","boto"]"#,
+                7 => "7",
+                8 => r#""\u0052oot""#,
+                _ => &long,
+            };
+            let (mut matcher, mut hits, mut wanted) = (Matcher::new(&set), Vec::new(), Vec::new());
+            for (n, [kind, agent, error]) in values.into_iter().enumerate() {
+                let error = if error < 3 { String::new() } else { format!(r#","errorCode":{}"#, value(error)) };
+                let record = format!(
+                    r#"{{"eventSource":"s","eventName":"{}","userIdentity":{{"type":{}}},"userAgent":{}{error}}}"#,
+                    ["A", "B"][n % 2], value(kind), value(agent),
+                );
+                let document = Document::parse(&record).unwrap();
+                matcher.matches(document.root(), &mut hits);
+                set.matches(document.root(), &mut wanted);
+                prop_assert_eq!(&hits, &wanted, "{}", record);
+            }
+        }
+    }
+
+    #[test]
+    fn more_is_said_of_a_field_than_is_counted() {
+        let all: Vec<_> = (0..70).map(|n| format!("    - userAgent|startswith: a{n}b")).collect();
+        let set = set(&format!("  s:\n{}", all.join("\n")));
+        let record = |n: u32| format!(r#"{{"eventSource":"s","eventName":"A","x":1,"userAgent":"a{n}b"}}"#);
+        assert_eq!(matched(&set, &[record(3), record(71), record(69)]).0, [true, false, true]);
+    }
+
     #[test]
     fn what_is_remembered_is_bounded_and_forgotten_without_harm() {
         let set = set("  s:\n    eventName|startswith: A\n    x: 1");
         let record = |name: &str, x: u32| format!(r#"{{"eventSource":"s","eventName":"{name}","x":{x}}}"#);
         let long = "A".repeat(LONGEST);
         assert_eq!(matched(&set, &[record(&long, 1), record(&long, 2)]), (vec![true, false], 0));
-        let names: Vec<_> = (0..u32::try_from(PAIRS).unwrap() + 10).map(|n| record(&format!("A{n}"), n % 2)).collect();
-        let (hits, pairs) = matched(&set, &names);
+        let names: Vec<_> = (0..u32::try_from(PLANS).unwrap() + 10).map(|n| record(&format!("A{n}"), n % 2)).collect();
+        let (hits, plans) = matched(&set, &names);
         assert!(hits.iter().enumerate().all(|(n, hit)| *hit == (n % 2 == 1)));
-        assert_eq!(pairs, 10);
+        assert_eq!(plans, 10);
         let shapes: Vec<_> = (0..SHAPES + 10)
             .map(|n| format!(r#"{{"eventSource":"s","eventName":"A","k{n}":0,"x":{}}}"#, n % 2))
             .collect();

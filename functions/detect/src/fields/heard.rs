@@ -1,7 +1,7 @@
-//! Verdicts of costly matchers on texts, remembered from record to record.
+//! Verdicts of matchers on texts, remembered from record to record.
 //!
-//! In: a matcher's number and a text. Out: the verdict, asked for only when it is not the one of that text that was
-//! remembered last. Logs hold the same user agents, names and addresses again and again. Texts are compared whole, so
+//! In: the number of a matcher, or of several that are asked together, and a text. Out: the verdict, asked for only when it
+//! is not the one of that text that was remembered last. Logs hold the same user agents, names and addresses again and again. Texts are compared whole, so
 //! nobody who writes a log can make one pass for another; how many are remembered, and how long they are, is bounded.
 
 use std::cell::RefCell;
@@ -13,24 +13,24 @@ const LONGEST: usize = 400;
 
 /// Verdicts on texts; empty, it remembers nothing.
 #[derive(Debug, Default)]
-pub(super) struct Heard(RefCell<Vec<Slot>>);
+pub(super) struct Heard<V>(RefCell<Vec<Slot<V>>>);
 
 #[derive(Debug, Clone, Default)]
-struct Slot {
+struct Slot<V> {
     /// The matcher's number plus one; 0 for none.
     matcher: u32,
-    verdict: bool,
+    verdict: V,
     text: String,
 }
 
-impl Heard {
+impl<V: Copy + Default> Heard<V> {
     /// Remembers verdicts.
     pub(super) fn remembering() -> Self {
         Self(RefCell::new(vec![Slot::default(); SLOTS]))
     }
 
     /// The verdict of a matcher on a text; `ask` must depend on nothing else.
-    pub(super) fn once(&self, matcher: usize, text: &str, ask: impl FnOnce() -> bool) -> bool {
+    pub(super) fn once(&self, matcher: usize, text: &str, ask: impl FnOnce() -> V) -> V {
         let Ok(matcher) = u32::try_from(matcher + 1) else { return ask() };
         let at = place(matcher, text);
         {
@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn what_was_asked_last_is_not_asked_again_and_long_texts_always() {
         let asks = std::cell::Cell::new(0);
-        let ask = |heard: &Heard, text: &str| {
+        let ask = |heard: &Heard<bool>, text: &str| {
             heard.once(7, text, || {
                 asks.set(asks.get() + 1);
                 true

@@ -1,15 +1,15 @@
 //! What is left of rules' conditions once a record's names and shape are known.
 //!
 //! In: the conditions of rules that can match such records. Out: which of them hold for one. What `eventName`,
-//! `eventSource` and fields that no record of the shape has decide is decided when the plan is made; parts that are equal
-//! by then are one, and the first 64 of them are judged once per record.
+//! `eventSource`, fields that no record of the shape has, and the records' sorts by fields of few values decide is decided
+//! when the plan is made; parts that are equal by then are one, and the first 64 of them are judged once per record.
 
 use std::cell::Cell;
 
 use sentinel_model::fast_hash::FastMap;
 
 use super::graph::{Graph, Id, Kind, at_least, number};
-use crate::fields::{Lookup, is_name};
+use crate::fields::{FewFields, Lookup};
 
 /// What is left to ask of records with one shape and one pair of `eventSource` and `eventName`.
 #[derive(Debug, Default)]
@@ -43,11 +43,11 @@ struct Verdicts {
 }
 
 impl Plan {
-    /// The plan of records that have shape and names in common with this one. `candidates` are rules that can match, each
-    /// with its condition, in order.
-    pub(crate) fn new(graph: &Graph, record: &Lookup<'_>, candidates: &[(u32, Id)]) -> Self {
-        let mut maker =
-            Maker { graph, record, plan: Self::default(), made: FastMap::default(), known: FastMap::default() };
+    /// The plan of records that have shape and names in common with this one, and their sorts by some fields.
+    /// `candidates` are rules that can match, each with its condition, in order.
+    pub(crate) fn new(graph: &Graph, record: &Lookup<'_>, candidates: &[(u32, Id)], by: FewFields) -> Self {
+        let (made, known) = (FastMap::default(), FastMap::default());
+        let mut maker = Maker { graph, record, by, plan: Self::default(), made, known };
         for (rule, condition) in candidates {
             match maker.left(*condition) {
                 Left::Is(false) => {}
@@ -66,6 +66,19 @@ impl Plan {
                 hit(*rule);
             }
         }
+    }
+
+    /// The fields of few values that are still asked for.
+    pub(crate) fn few(&self, record: &Lookup<'_>) -> FewFields {
+        let mut few = FewFields::default();
+        for node in &self.nodes {
+            match node {
+                Node::Leaf(Kind::Test(test)) => few.add(record.field_of(*test as usize)),
+                Node::Leaf(Kind::Exists(field, _)) => few.add(*field as usize),
+                _ => {}
+            }
+        }
+        few
     }
 
     fn range(&self, from: u32, count: u32) -> &[u32] {
@@ -118,6 +131,7 @@ enum Left {
 struct Maker<'a, 'r> {
     graph: &'a Graph,
     record: &'a Lookup<'r>,
+    by: FewFields,
     plan: Plan,
     /// What is left of the graph's nodes.
     made: FastMap<Id, Left>,
@@ -133,11 +147,12 @@ impl Maker<'_, '_> {
         let graph = self.graph;
         let left = match graph.kind(id) {
             Kind::Fixed(verdict) => Left::Is(verdict),
-            kind @ Kind::Test(test) => self.record.decided(test as usize).map_or_else(|| self.leaf(kind), Left::Is),
-            kind @ Kind::Exists(field, there) => match field as usize {
-                field if is_name(field) => Left::Is(self.record.is_there(field) == there),
-                field if self.record.is_nowhere(field) => Left::Is(!there),
-                _ => self.leaf(kind),
+            kind @ Kind::Test(test) => {
+                self.record.decided(test as usize, self.by).map_or_else(|| self.leaf(kind), Left::Is)
+            }
+            kind @ Kind::Exists(field, there) => match self.record.is_there_for_all(field as usize, self.by) {
+                Some(is) => Left::Is(is == there),
+                None => self.leaf(kind),
             },
             kind @ (Kind::Keyword(_) | Kind::Members(_)) => self.leaf(kind),
             Kind::Not(inner) => match self.left(inner) {
@@ -250,7 +265,7 @@ mod tests {
             let document = Document::parse(&text).unwrap();
             let (scratch, layout) = (fields.scratch(), fields.layout());
             let candidates: Vec<_> = (0..).zip(ids).collect();
-            let plan = Plan::new(&graph, &fields.of_shape(document.root(), Some(&layout), &scratch), &candidates);
+            let plan = Plan::new(&graph, &fields.of_shape(document.root(), Some(&layout), &scratch), &candidates, FewFields::default());
             for there in [there, others] {
                 let text = format!("{{{}}}", record(there));
                 let document = Document::parse(&text).unwrap();
