@@ -94,14 +94,17 @@ fn threads(args: &ScanArgs) -> usize {
 fn finish(work: &Work, found: Vec<work::Found>, args: &ScanArgs, summary: &mut Summary) -> Result<()> {
     let (mut readings, mut seen, mut collectors) = (Vec::new(), Vec::new(), Vec::new());
     let (mut steps, mut others) = (Steps::default(), Vec::new());
-    let mut correlator = Correlator::default();
+    let mut correlator: Option<Correlator> = None;
     for one in found {
         readings.push(one.reading);
         seen.push(one.seen);
         collectors.push(one.collector);
         steps.add(one.steps.all());
         others.extend(one.others.finish());
-        correlator = correlator.merge(one.correlator);
+        correlator = Some(match correlator {
+            None => one.correlator,
+            Some(all) => all.merge(one.correlator),
+        });
     }
     summary.read(readings);
     let distinct = Identities::count(seen)?;
@@ -118,7 +121,7 @@ fn finish(work: &Work, found: Vec<work::Found>, args: &ScanArgs, summary: &mut S
     let min_level = if args.incidents { Level::Low } else { args.min_level };
     let wanted = Wanted { form, min_level, threads: work.threads() };
     let alerts = Collected::new(collectors, work.labels(), sentinel_replay::say, work.list());
-    let found = sentinel_replay::correlations(work.rules(), correlator, &alerts)?;
+    let found = sentinel_replay::correlations(work.rules(), correlator.unwrap_or_default(), &alerts)?;
     let alerts = alerts.with(found);
     let mut out = BufWriter::with_capacity(256 * 1024, io::stdout().lock());
     let mut counts = Counts::default();

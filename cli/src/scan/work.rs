@@ -44,6 +44,8 @@ const MATCHES: usize = 22 << 20;
 const IDENTITIES: usize = 4 << 20;
 /// Bytes of what counts for correlations that all workers together hold in memory.
 const CORRELATED: usize = 6 << 20;
+/// Parts that correlations are looked at in side by side, at most: each takes a block of memory of each worker.
+const PARTS: usize = 4;
 
 /// What is to be done, and with what.
 pub(super) struct Work {
@@ -202,7 +204,7 @@ impl<'w> Worker<'w> {
                 collector: Collector::new(MATCHES / workers, worker),
                 steps: Steps::default(),
                 others: Accumulator::new(work.list()),
-                correlator: Correlator::with_budget(CORRELATED / workers),
+                correlator: Correlator::in_parts(CORRELATED / workers, workers.min(PARTS)),
                 pass: work.pair.as_ref().map(|_| Pass::new((MATCHES + CORRELATED) / workers, worker)),
             },
             failed: None,

@@ -24,7 +24,7 @@ mod stories;
 mod testing;
 mod view;
 
-pub use correlations::{Completed, Correlator, Events, Noted, SpillError, StoredCorrelations};
+pub use correlations::{Completed, Correlator, Events, Noted, Part, SpillError, StoredCorrelations};
 pub use detection::{Builder, Config, OWN_ROLE_RULE};
 pub use dispatch::DispatchStats;
 pub use handler::Detect;

@@ -6,10 +6,10 @@
 
 use std::{cmp::Ordering, io};
 
-use sentinel_detect::{Call, Correlator, Events, RuleSet};
+use sentinel_detect::{Call, Correlator, Events, Part, RuleSet};
 use sentinel_enrich::{
     Collected,
-    collect::{AllFound, Fact, Found},
+    collect::{AllFound, Fact, Found, at_once},
 };
 
 /// Appends the sentence on one event.
@@ -35,11 +35,20 @@ impl<F: FnMut(u64, u64) -> io::Result<Ordering>> Events for Compared<F> {
     }
 }
 
-/// The alerts of correlations whose hits are of the events in `kept`. Errors are those of temporary files.
+/// The alerts of correlations whose hits are of the events in `kept`. The collector's parts are looked at side by side.
+/// Errors are those of temporary files.
 pub fn correlations(rules: &RuleSet, correlator: Correlator, kept: &Collected<'_>) -> io::Result<AllFound> {
+    let parts = correlator.into_parts().into_iter();
+    let mut found = at_once(parts.map(|part| move || of_part(rules, part, kept)).collect())?.into_iter();
+    let mut all = found.next().unwrap_or_default();
+    found.try_for_each(|more| all.append(&more))?;
+    Ok(all)
+}
+
+fn of_part(rules: &RuleSet, part: Part, kept: &Collected<'_>) -> io::Result<AllFound> {
     let first = u32::try_from(rules.len()).map_err(io::Error::other)?;
     let mut all = AllFound::default();
-    let finished = correlator.finish(rules, &mut Compared(kept.comparison()), |completed| {
+    let finished = part.finish(rules, &mut Compared(kept.comparison()), |completed| {
         let plan = u32::try_from(completed.plan).map_err(io::Error::other)?;
         let found = Found {
             rule: first + plan,

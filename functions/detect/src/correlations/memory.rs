@@ -4,7 +4,8 @@
 //! A hit is held as a few numbers: its group as a hash, its event as the place where the caller keeps it ([`Noted`]),
 //! its values as what conditions look at. The texts of its group are kept apart ([`super::noted`]). All are sorted by
 //! correlation, account, group and time; what is more than the budget goes to temporary files. So memory is bounded by
-//! the budget, a buffer for each sorted run, and the hits of three windows of one group.
+//! the budget, a buffer for each sorted run, and the hits of three windows of one group. No correlation sees two accounts,
+//! so the hits of some accounts are a part ([`super::whole::Part`]) that is looked at beside the others.
 
 use std::io;
 
@@ -74,9 +75,10 @@ pub(super) struct Light<'a> {
 /// Collects hits; each worker has its own, and they are joined in the end.
 pub struct Correlator {
     pub(super) budget: usize,
-    pub(super) hits: Sorter,
+    /// By part.
+    pub(super) hits: Vec<Sorter>,
     pub(super) texts: Noter,
-    pub(super) joined: Vec<(Sorter, Log)>,
+    pub(super) joined: Vec<(Vec<Sorter>, Log)>,
     scratch: Scratch,
 }
 
@@ -102,10 +104,15 @@ impl Default for Correlator {
 impl Correlator {
     /// A collector that keeps so many bytes in memory.
     pub fn with_budget(budget: usize) -> Self {
-        let of_texts = budget / OF_TEXTS;
+        Self::in_parts(budget, 1)
+    }
+
+    /// The same, in parts that can be looked at side by side if all that are joined have as many.
+    pub fn in_parts(budget: usize, parts: usize) -> Self {
+        let (of_texts, parts) = (budget / OF_TEXTS, parts.max(1));
         Self {
             budget,
-            hits: Sorter::new(budget - of_texts),
+            hits: (0..parts).map(|_| Sorter::new((budget - of_texts) / parts)).collect(),
             texts: Noter::new(of_texts),
             joined: Vec::new(),
             scratch: Scratch::default(),
@@ -200,7 +207,8 @@ impl Correlator {
         hit: &Light<'_>,
     ) -> Result<(), SpillError> {
         let key = key(correlations, plan, account, group)?;
-        self.hits.push(key, 0, |into| hit.write(texts, into))?;
+        let part = part_of(key, self.hits.len());
+        self.hits[part].push(key, 0, |into| hit.write(texts, into))?;
         Ok(())
     }
 
@@ -225,13 +233,13 @@ impl Correlator {
 
     /// Puts in order what was collected: done by the worker, so that all do it at once.
     pub fn seal(&mut self) {
-        self.hits.sort();
+        self.hits.iter_mut().for_each(Sorter::sort);
     }
 
     /// Whether nothing was collected.
     pub fn is_empty(&self) -> bool {
         let empty = |hits: &Sorter| hits.in_memory() == 0 && !hits.spilled();
-        empty(&self.hits) && self.joined.iter().all(|(hits, _)| empty(hits))
+        self.hits.iter().chain(self.joined.iter().flat_map(|(hits, _)| hits)).all(empty)
     }
 
     /// Joins another worker's.
@@ -254,6 +262,12 @@ fn key(correlations: &Correlations, plan: usize, account: &str, group: u128) -> 
     let account = u128::from(hash::string_hash(account)) & ((1 << ACCOUNT_BITS) - 1);
     let group = group & ((1 << GROUP_BITS) - 1);
     Ok(((depth << PLAN_BITS | number(plan, PLAN_BITS)?) << ACCOUNT_BITS | account) << GROUP_BITS | group)
+}
+
+/// The part that a key's account is in.
+fn part_of(key: u128, parts: usize) -> usize {
+    let account = (key >> GROUP_BITS) & ((1 << ACCOUNT_BITS) - 1);
+    usize::try_from(account).unwrap_or(0) % parts
 }
 
 /// The correlation and account of a key, and its depth.

@@ -20,7 +20,7 @@ use sentinel_model::{Event, hash};
 
 pub use memory::{Correlator, Noted, SpillError};
 pub use stored::{CorrelationError, StoredCorrelations};
-pub use whole::{Completed, Events};
+pub use whole::{Completed, Events, Part};
 
 use crate::{
     detection,

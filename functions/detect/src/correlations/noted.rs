@@ -3,7 +3,7 @@
 //! In: an account and what a group has in common, as bytes, with a hash of them. Out: where they are, by which hits name
 //! them, and the bytes again.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use sentinel_spill::{Log, Pages};
 
@@ -53,16 +53,22 @@ fn number(log: &Log) -> u32 {
     log.number() as u32
 }
 
-/// What several have noted.
+/// What several have noted. Whoever reads beside others has one of their own.
 #[derive(Debug, Default)]
 pub(super) struct AllNoted {
-    logs: Vec<Log>,
+    logs: Vec<Arc<Log>>,
     pages: Pages,
+}
+
+impl Clone for AllNoted {
+    fn clone(&self) -> Self {
+        Self { logs: self.logs.clone(), pages: Pages::default() }
+    }
 }
 
 impl AllNoted {
     pub(super) fn add(&mut self, log: Log) {
-        self.logs.push(log);
+        self.logs.push(Arc::new(log));
     }
 
     pub(super) fn get(&mut self, texts: TextsAt) -> io::Result<&[u8]> {

@@ -243,14 +243,22 @@ proptest! {
     }
 
     #[test]
-    fn spilling_and_joining_change_nothing(picks in picks(), cut in any::<prop::sample::Index>()) {
+    fn spilling_joining_and_parts_change_nothing(
+        picks in picks(),
+        cut in any::<prop::sample::Index>(),
+        parts in [1..4_usize, 1..4],
+    ) {
         let rules = set();
-        let all = events(&picks);
+        let mut all = events(&picks);
+        for (n, event) in all.iter_mut().enumerate().filter(|(n, _)| n % 4 > 0) {
+            event.account = format!("{:012}", n % 4);
+        }
         let wanted = finished(&rules, collected(&rules, &all, 1 << 20));
         let (left, right) = all.split_at(cut.index(all.len()));
         // Some events come twice, and to both collectors.
-        let mut spilled = collected(&rules, right.iter().rev(), 1);
-        let first = std::mem::replace(&mut spilled.correlator, Correlator::with_budget(700));
+        let mut spilled = Whole { correlator: Correlator::in_parts(1, parts[0]), events: Vec::new() };
+        spilled.add(&rules, right.iter().rev());
+        let first = std::mem::replace(&mut spilled.correlator, Correlator::in_parts(700, parts[1]));
         spilled.add(&rules, left.iter().chain(right.iter().step_by(2)));
         spilled.correlator = spilled.correlator.merge(first);
         prop_assert_eq!(finished(&rules, spilled), wanted);

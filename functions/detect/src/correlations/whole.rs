@@ -1,6 +1,6 @@
 //! The second half of correlations of a whole input: from sorted hits to what completes.
 //!
-//! In: the hits that [`Correlator`]s collected. Out: each [`Completed`] correlation, group by group. Groups come one
+//! In: the hits that [`Correlator`]s collected, all or those of some accounts ([`Part`]). Out: each [`Completed`] correlation, group by group. Groups come one
 //! after the other, the hits of each in order of time; correlations that refer to correlations are looked at after
 //! those.
 
@@ -88,8 +88,54 @@ impl Completed {
 /// Who is told of what completes.
 type Told<'a> = dyn FnMut(Completed) -> Result<(), SpillError> + 'a;
 
+/// All hits of some accounts.
+pub struct Part {
+    budget: usize,
+    hits: Vec<Sorter>,
+    texts: AllNoted,
+}
+
 impl Correlator {
+    /// All that was collected, in parts of accounts. Each is looked at by itself, side by side with the others.
+    pub fn into_parts(self) -> Vec<Part> {
+        let count = self.hits.len();
+        // Accounts of another division would be in other parts.
+        let alike = self.joined.iter().all(|(hits, _)| hits.len() == count);
+        let count = if alike { count } else { 1 };
+        let mut parts: Vec<_> = (0..count).map(|_| Vec::new()).collect();
+        let mut texts = AllNoted::default();
+        for (hits, noted) in self.joined.into_iter().chain([(self.hits, self.texts.into_log())]) {
+            for (n, sorter) in hits.into_iter().enumerate() {
+                parts[n % count].push(sorter);
+            }
+            texts.add(noted);
+        }
+        parts.into_iter().map(|hits| Part { budget: self.budget / count, hits, texts: texts.clone() }).collect()
+    }
+
     /// All correlations that complete and raise an alert of their own, each handed to `each` as soon as it is known.
+    pub fn finish(
+        self,
+        rules: &RuleSet,
+        events: &mut dyn Events,
+        mut each: impl FnMut(Completed) -> Result<(), SpillError>,
+    ) -> Result<(), SpillError> {
+        self.into_parts().into_iter().try_for_each(|part| part.finish(rules, events, &mut each))
+    }
+
+    /// The same, also of those that raise no alert of their own.
+    pub(crate) fn finish_all(
+        self,
+        rules: &RuleSet,
+        events: &mut dyn Events,
+        mut each: impl FnMut(Completed) -> Result<(), SpillError>,
+    ) -> Result<(), SpillError> {
+        self.into_parts().into_iter().try_for_each(|part| part.finish_all(rules, events, &mut each))
+    }
+}
+
+impl Part {
+    /// The same as [`Correlator::finish`] for these accounts.
     pub fn finish(
         self,
         rules: &RuleSet,
@@ -101,21 +147,16 @@ impl Correlator {
         })
     }
 
-    /// The same, also of those that raise no alert of their own.
-    pub(crate) fn finish_all(
+    fn finish_all(
         self,
         rules: &RuleSet,
         events: &mut dyn Events,
         mut each: impl FnMut(Completed) -> Result<(), SpillError>,
     ) -> Result<(), SpillError> {
         let correlations = rules.correlations();
-        let (mut sorters, mut texts) = (Vec::new(), AllNoted::default());
-        for (hits, noted) in self.joined.into_iter().chain([(self.hits, self.texts.into_log())]) {
-            sorters.push(hits);
-            texts.add(noted);
-        }
-        let mut streams = Streams(vec![Sorter::merge(sorters)?]);
-        let mut upper = Self::with_budget(self.budget);
+        let Self { budget, hits, texts } = self;
+        let mut streams = Streams(vec![Sorter::merge(hits)?]);
+        let mut upper = Correlator::with_budget(budget);
         let mut scope_of: Option<Scope<'_>> = None;
         let mut tools = Tools { events, texts, upper: &mut upper, each: &mut each };
         loop {
@@ -126,8 +167,8 @@ impl Correlator {
             if ends_depth && let Some(done) = scope_of.take() {
                 done.finish(&mut tools)?;
                 if !tools.upper.is_empty() {
-                    let more = mem::replace(tools.upper, Self::with_budget(self.budget));
-                    streams.0.push(Sorter::merge(vec![more.hits])?);
+                    let more = mem::replace(tools.upper, Correlator::with_budget(budget));
+                    streams.0.push(Sorter::merge(more.hits)?);
                     tools.texts.add(more.texts.into_log());
                 }
                 continue;

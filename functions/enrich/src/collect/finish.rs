@@ -280,8 +280,8 @@ impl<'f, 'r> Finish<'f, 'r> {
     }
 }
 
-/// Runs the jobs side by side; one alone on this thread.
-fn at_once<T: Send>(jobs: Vec<impl FnOnce() -> io::Result<T> + Send>) -> io::Result<Vec<T>> {
+/// Runs jobs side by side, one alone on this thread; what they give, in their order.
+pub fn at_once<T: Send>(jobs: Vec<impl FnOnce() -> io::Result<T> + Send>) -> io::Result<Vec<T>> {
     if jobs.len() <= 1 {
         return jobs.into_iter().map(|job| job()).collect();
     }

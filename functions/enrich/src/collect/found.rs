@@ -54,6 +54,18 @@ impl AllFound {
         });
         written.map(|_| ())
     }
+
+    /// Adds the alerts of another.
+    pub fn append(&mut self, other: &Self) -> io::Result<()> {
+        let (log, mut pages) = (&other.0, Pages::default());
+        let mut next = (!log.is_empty()).then_some(0);
+        while let Some(at) = next {
+            let bytes = log.get(at, &mut pages)?;
+            next = log.next(at, bytes.len());
+            self.0.push(|into| into.extend_from_slice(bytes))?;
+        }
+        Ok(())
+    }
 }
 
 impl<'a> Found<'a> {
@@ -118,5 +130,13 @@ mod tests {
         let (second, events) = Found::at(&all.0, next, &mut other).unwrap();
         assert_eq!((second.rule, second.at_least, events.count()), (8, false, 0));
         assert!(Found::read(&[0; 20]).is_none());
+        let mut both = AllFound::default();
+        for _ in 0..2 {
+            both.append(&all).unwrap();
+        }
+        let second = (next, both.0.next(next, both.0.held(next).unwrap().len()).unwrap());
+        for at in [0, second.1] {
+            assert_eq!(Found::at(&both.0, at, &mut pages).unwrap().0, found);
+        }
     }
 }

@@ -27,6 +27,7 @@ mod print;
 mod told;
 
 pub use fact::Fact;
+pub use finish::at_once;
 pub use found::{AllFound, Found};
 pub use told::{Form, Row};
 
