@@ -74,7 +74,7 @@ impl RuleSet {
             rule: &meta.reference,
             attack: &meta.attack,
             window_minutes: meta.window_minutes,
-            why: self.why(index),
+            why: self.sentence(index),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! commutative, associative and idempotent up to the member cap, so late, repeated and reordered events
 //! end in the same alert.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -176,8 +176,20 @@ pub struct Matched {
     pub call: String,
 }
 
+/// A readable sentence that is made when somebody asks for it: of most rules nobody does.
+pub trait Sentence: fmt::Debug + Sync {
+    /// The sentence.
+    fn text(&self) -> &str;
+}
+
+impl Sentence for String {
+    fn text(&self) -> &str {
+        self
+    }
+}
+
 /// A rule that an event matched.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy)]
 pub struct MatchedRule<'a> {
     /// The rule.
     pub rule: &'a RuleRef,
@@ -185,8 +197,8 @@ pub struct MatchedRule<'a> {
     pub attack: &'a Attack,
     /// Width of its alerts' windows in minutes.
     pub window_minutes: u32,
-    /// A readable sentence on why it counts.
-    pub why: &'a str,
+    /// Why it counts.
+    pub why: &'a dyn Sentence,
 }
 
 /// Addresses, keys and agents seen in an alert's events, sorted, each list capped.

@@ -27,7 +27,7 @@ mod walk;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use sentinel_json::Value;
-use sentinel_model::Event;
+use sentinel_model::{Event, alert::Sentence};
 
 pub use ahead::PackAhead;
 pub(crate) use caps::MAX_FILE_BYTES;
@@ -73,6 +73,12 @@ struct Rule {
     /// What rsigma itself would run, to compare with.
     #[cfg(test)]
     plain: rsigma_eval::CompiledRule,
+}
+
+impl Sentence for Rule {
+    fn text(&self) -> &str {
+        self.why.get_or_init(|| rule_reason(&self.meta))
+    }
 }
 
 /// Rules ready to be matched.
@@ -202,8 +208,12 @@ impl RuleSet {
 
     /// The sentence that a rule's alerts have of it.
     pub(crate) fn why(&self, index: RuleIndex) -> &str {
-        let rule = &self.rules[index.0 as usize];
-        rule.why.get_or_init(|| rule_reason(&rule.meta))
+        self.sentence(index).text()
+    }
+
+    /// The same, made when it is asked for.
+    pub(crate) fn sentence(&self, index: RuleIndex) -> &dyn Sentence {
+        &self.rules[index.0 as usize]
     }
 
     /// All rules in order, those of other log sources included.

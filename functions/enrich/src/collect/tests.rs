@@ -20,15 +20,15 @@ const WHO: [&str; 2] = ["alice", "bob"];
 const WINDOWS: [u32; 3] = [60, 15, 60];
 
 /// Rules, the labels of each and its sentence.
-fn rules() -> Vec<(RuleRef, Attack, &'static str)> {
+fn rules() -> Vec<(RuleRef, Attack, String)> {
     let some = |techniques: &[&str]| Attack {
         tactics: vec!["persistence".into()],
         techniques: techniques.iter().map(|t| (*t).to_owned()).collect(),
     };
     vec![
-        (rule("r", Level::High), some(&["T1098.001", "T1098"]), "Matched \"r\"."),
-        (rule("s", Level::Low), some(&[]), "A sentence before the calls."),
-        (rule("t", Level::Informational), Attack::default(), "Matched on CreateUser."),
+        (rule("r", Level::High), some(&["T1098.001", "T1098"]), "Matched \"r\".".into()),
+        (rule("s", Level::Low), some(&[]), "A sentence before the calls.".into()),
+        (rule("t", Level::Informational), Attack::default(), "Matched on CreateUser.".into()),
     ]
 }
 
@@ -36,7 +36,7 @@ fn rule(id: &str, level: Level) -> RuleRef {
     RuleRef { id: id.into(), title: format!("Rule \"{id}\"\n"), level, author: None }
 }
 
-fn labels<'a>(rules: &'a [(RuleRef, Attack, &'static str)]) -> Vec<MatchedRule<'a>> {
+fn labels<'a>(rules: &'a [(RuleRef, Attack, String)]) -> Vec<MatchedRule<'a>> {
     let label = |(n, window_minutes): (usize, u32)| {
         let (rule, attack, why) = &rules[n];
         MatchedRule { rule, attack, window_minutes, why }
@@ -90,7 +90,7 @@ fn expected(events: &[u32], list: &Arc<IndicatorList>) -> Vec<Alert> {
             d.window = sentinel_model::Window::around(m.event.time, WINDOWS[number as usize]);
             d.alert_id = sentinel_model::alert::alert_id(&rule.id, &d.principal.id, &d.account, d.window);
             (d.rule, d.attack) = (rule.clone(), attack.clone());
-            d.reasons = vec![call(&m), (*why).to_owned()];
+            d.reasons = vec![call(&m), why.clone()];
             all.add(&d);
         }
     }

@@ -93,7 +93,7 @@ impl RuleJson {
             names,
             attack: serde_json::to_vec(rule.attack)?,
             techniques: merge::say_techniques(rule.attack).map(|said| serde_json::to_vec(&said)).transpose()?,
-            why: serde_json::to_vec(rule.why)?,
+            why: serde_json::to_vec(rule.why.text())?,
         })
     }
 }
@@ -425,7 +425,7 @@ impl Told {
         out.extend_from_slice(b",\"attack\":");
         out.extend_from_slice(&of_rule.attack);
         out.extend_from_slice(b",\"reasons\":[");
-        self.reasons(rule.rule.why, of_rule, self.count(), out)?;
+        self.reasons(rule.rule.why.text(), of_rule, self.count(), out)?;
         out.extend_from_slice(b"],\"superseded_by\":null}");
         Ok(())
     }
