@@ -1,16 +1,16 @@
 //! Which records are copies of each other, counted over the whole input.
 //!
 //! In: id and content of every record, in any order, from any number of workers. Out: how many different events and
-//! ids there were. A record takes 32 bytes; past a budget they go to disk, sorted, and are counted at the end.
+//! ids there were. A record takes 16 bytes; past a budget they go to disk, sorted, and are counted at the end.
 
 use std::io;
 
 use sentinel_model::hash;
-use sentinel_spill::Sorter;
+use sentinel_spill::Keys;
 
 /// Remembers records by hashes, so two ids may be taken for one once in many billions of pairs.
 #[derive(Debug)]
-pub(super) struct Identities(Sorter);
+pub(super) struct Identities(Keys);
 
 /// What was different.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -24,24 +24,28 @@ pub(super) struct Distinct {
 impl Identities {
     /// Nothing seen; about `budget` bytes are held in memory.
     pub(super) fn new(budget: usize) -> Self {
-        Self(Sorter::new(budget))
+        Self(Keys::new(budget))
     }
 
     /// Takes note of a record.
     pub(super) fn note(&mut self, id: &str, content: u64) -> io::Result<()> {
         let key = u128::from(hash::hash_64(id.as_bytes())) << 64 | u128::from(content);
-        self.0.push(key, 0, |_| ())
+        self.0.push(key)
+    }
+
+    /// Puts in order what was noted: done by the worker, so that all do it at once.
+    pub(super) fn seal(&mut self) {
+        self.0.sort();
     }
 
     /// Counts what several workers noted.
     pub(super) fn count(all: Vec<Self>) -> io::Result<Distinct> {
-        let mut merged = Sorter::merge(all.into_iter().map(|one| one.0).collect())?;
         let (mut distinct, mut last) = (Distinct::default(), None);
-        while let Some((key, _)) = merged.take_next()? {
+        Keys::each(all.into_iter().map(|one| one.0).collect(), |key| {
             let before: Option<u128> = last.replace(key);
-            distinct.events += u64::from(before != Some(key));
+            distinct.events += 1;
             distinct.ids += u64::from(before.is_none_or(|known| known >> 64 != key >> 64));
-        }
+        })?;
         Ok(distinct)
     }
 }

@@ -117,7 +117,9 @@ impl Work {
     pub(super) fn all(&self) -> Result<Vec<Found>> {
         let progress = Progress::new(self.inputs.len());
         let workers = self.threads.min(self.inputs.len()).max(1);
-        let made = (0..workers).map(|n| Worker::new(self, n, workers)).collect::<Result<Vec<_>>>()?;
+        let collectors = Collector::several(MATCHES, u16::try_from(workers)?);
+        let made = collectors.into_iter().zip(0..).map(|(collector, n)| Worker::new(self, n, workers, collector));
+        let made = made.collect::<Result<Vec<_>>>()?;
         let found = if workers == 1 {
             made.into_iter().map(|worker| worker.work(&progress)).collect()
         } else {
@@ -189,8 +191,7 @@ struct Read<'r> {
 }
 
 impl<'w> Worker<'w> {
-    fn new(work: &'w Work, number: usize, workers: usize) -> Result<Self> {
-        let worker = u16::try_from(number)?;
+    fn new(work: &'w Work, worker: u16, workers: usize, collector: Collector) -> Result<Self> {
         Ok(Self {
             work,
             hits: Vec::new(),
@@ -201,7 +202,7 @@ impl<'w> Worker<'w> {
             found: Found {
                 reading: Reading::default(),
                 seen: Identities::new(IDENTITIES / workers),
-                collector: Collector::new(MATCHES / workers, worker),
+                collector,
                 steps: Steps::default(),
                 others: Accumulator::new(work.list()),
                 correlator: Correlator::in_parts(CORRELATED / workers, workers.min(PARTS)),
@@ -231,6 +232,7 @@ impl<'w> Worker<'w> {
             let scored = models.finish(&self.work.rules);
             self.scored(scored);
         }
+        self.found.seen.seal();
         self.found.collector.seal();
         self.found.correlator.seal();
         if let Some(pass) = &mut self.found.pass {

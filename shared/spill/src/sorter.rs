@@ -6,7 +6,10 @@
 use std::{
     fs::File,
     io::{self, BufWriter, Seek as _, SeekFrom, Write as _},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 /// Bytes of one block of records.
@@ -16,7 +19,7 @@ const ROOM: usize = 4 * 1024;
 /// Records from which sorting by digits takes less than comparing.
 const WORTH_DIGITS: usize = 2_000;
 /// Bytes of the budget for each record that room is made for at once, and so many records at most.
-const RESERVED: usize = 64;
+const RESERVED: usize = 48;
 const MOST_RESERVED: usize = 1 << 20;
 /// Bytes before each record of a run: its key and its length.
 const HEAD: usize = 20;
@@ -39,11 +42,31 @@ struct Slot {
 pub struct Sorter {
     budget: usize,
     used: usize,
+    shared: Option<Share>,
     blocks: Vec<Vec<u8>>,
     /// Blocks that hold nothing, for what comes next: taking memory anew costs more than filling it.
     spare: Vec<Vec<u8>>,
     slots: Vec<Slot>,
     disk: Option<Disk>,
+}
+
+/// Part of a budget that several sorters have together.
+#[derive(Debug)]
+struct Share {
+    /// Bytes that all have taken.
+    all: Arc<AtomicUsize>,
+    /// Bytes that this one has.
+    taken: usize,
+    /// Bytes taken at once.
+    step: usize,
+    /// Bytes from which this one goes to disk when all have too many.
+    least: usize,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.taken, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug)]
@@ -66,7 +89,25 @@ const fn whole(key: (u64, u64)) -> u128 {
 impl Sorter {
     /// A sorter that holds about `budget` bytes in memory.
     pub fn new(budget: usize) -> Self {
-        Self { budget, used: 0, blocks: Vec::new(), spare: Vec::new(), slots: Vec::new(), disk: None }
+        Self { budget, used: 0, shared: None, blocks: Vec::new(), spare: Vec::new(), slots: Vec::new(), disk: None }
+    }
+
+    /// Sorters that hold about `budget` bytes in memory together, at most half as much again: of workers that share what
+    /// is to do, one may come to have most of it.
+    pub fn sharing(budget: usize, count: usize) -> Vec<Self> {
+        let (all, each) = (Arc::new(AtomicUsize::new(0)), budget / count.max(1));
+        let share = || Share { all: Arc::clone(&all), taken: 0, step: (each / 16).max(1), least: each / 2 };
+        (0..count).map(|_| Self { shared: Some(share()), ..Self::new(budget) }).collect()
+    }
+
+    fn is_full(&mut self) -> bool {
+        let Some(Share { all, taken, step, least }) = &mut self.shared else { return self.used >= self.budget };
+        if self.used < *taken {
+            return false;
+        }
+        let more = self.used - *taken + *step;
+        *taken += more;
+        all.fetch_add(more, Ordering::Relaxed) + more > self.budget && self.used >= *least
     }
 
     /// Adds the record that `write` appends. `beside` is how many bytes it will take elsewhere, which counts
@@ -87,7 +128,7 @@ impl Sorter {
         let number = |n: usize| u32::try_from(n).map_err(|_| io::Error::other("a record of 4 GB"));
         self.slots.push(Slot { key: halves(key), block: number(block)?, start: number(start)?, len: number(len)? });
         self.used += len + size_of::<Slot>() + beside;
-        if self.used >= self.budget { self.spill() } else { Ok(()) }
+        if self.is_full() { self.spill() } else { Ok(()) }
     }
 
     /// Whether records were written to disk.
@@ -125,6 +166,9 @@ impl Sorter {
         }));
         self.slots.clear();
         self.used = 0;
+        if let Some(share) = &mut self.shared {
+            share.all.fetch_sub(std::mem::take(&mut share.taken), Ordering::Relaxed);
+        }
         Ok(())
     }
 
@@ -356,10 +400,12 @@ mod tests {
             large in 0..200_000_usize,
             parts in 1..4_usize,
             budget in prop::sample::select(vec![1, 500, 5_000, 1 << 20]),
+            shared in any::<bool>(),
         ) {
             let mut expected = records;
             expected.push((u128::MAX, vec![7; large]));
-            let mut sorters: Vec<Sorter> = (0..parts).map(|_| Sorter::new(budget)).collect();
+            let alone = || (0..parts).map(|_| Sorter::new(budget)).collect();
+            let mut sorters: Vec<Sorter> = if shared { Sorter::sharing(budget, parts) } else { alone() };
             for (n, (key, bytes)) in expected.iter().enumerate() {
                 sorters[n % parts].push(*key, 0, |into| into.extend_from_slice(bytes)).unwrap();
             }
@@ -372,6 +418,29 @@ mod tests {
             expected.sort();
             prop_assert_eq!(found, expected);
         }
+    }
+
+    #[test]
+    fn one_of_several_may_take_nearly_all_of_what_they_share() {
+        let fill = |sorter: &mut Sorter, bytes: usize| {
+            while sorter.used < bytes && !sorter.spilled() {
+                sorter.push(1, 0, |into| into.resize(into.len() + 1_000, 0)).unwrap();
+            }
+        };
+        let mut sorters = Sorter::sharing(1 << 20, 2);
+        let all = Arc::clone(&sorters[0].shared.as_ref().unwrap().all);
+        fill(&mut sorters[0], 900_000);
+        fill(&mut sorters[1], 100_000);
+        assert!(!sorters.iter().any(Sorter::spilled), "together they hold less");
+        // The one that has little goes on for a while, the one that has much does not.
+        fill(&mut sorters[1], 200_000);
+        assert!(!sorters[1].spilled());
+        fill(&mut sorters[0], 1 << 20);
+        assert!(sorters[0].spilled() && !sorters[1].spilled());
+        assert!((200_000..300_000).contains(&all.load(Ordering::Relaxed)), "what is on disk takes no memory");
+        fill(&mut sorters[1], 1 << 20);
+        drop(sorters);
+        assert_eq!(all.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -132,11 +132,12 @@ impl Correlator {
         let record = record.fields();
         let correlations = rules.correlations();
         let exceptions = rules.exceptions();
+        let account = Account::of(noted.account);
         let mut scratch = std::mem::take(&mut self.scratch);
         // What it holds is of another record.
         scratch.of = None;
         let mut split = Vec::new();
-        for feed in hits.iter().filter_map(|index| correlations.feeds.get(&index.0)).flatten() {
+        for feed in hits.iter().flat_map(|index| correlations.feeds(index.0)) {
             let plan = &correlations.plans[feed.plan];
             let excepted = || {
                 let event = noted.event.filter(|_| !exceptions.is_empty());
@@ -163,7 +164,7 @@ impl Correlator {
                 onward: &onward,
                 elsewhere: &[],
             };
-            self.push(correlations, feed.plan, noted.account, group, &light)?;
+            self.push(correlations, feed.plan, account, group, &light)?;
         }
         // An event that is a hit in several groups of one correlation says so in each.
         for (feed, key, group, values) in &split {
@@ -182,7 +183,7 @@ impl Correlator {
                 elsewhere: &others,
             };
             let group = self.note(&mut scratch)?;
-            self.push(correlations, feed.plan, noted.account, group, &light)?;
+            self.push(correlations, feed.plan, account, group, &light)?;
         }
         self.scratch = scratch;
         Ok(())
@@ -202,7 +203,7 @@ impl Correlator {
         &mut self,
         correlations: &Correlations,
         plan: usize,
-        account: &str,
+        account: Account,
         (group, texts): (u128, TextsAt),
         hit: &Light<'_>,
     ) -> Result<(), SpillError> {
@@ -226,7 +227,7 @@ impl Correlator {
         let numbers = correlations.plans[plan].numbers(&next.values);
         let light = Light { base, time, at, numbers: &numbers, onward: &next.onward, elsewhere: &[] };
         let group = self.note(&mut scratch)?;
-        self.push(correlations, plan, account, group, &light)?;
+        self.push(correlations, plan, Account::of(account), group, &light)?;
         self.scratch = scratch;
         Ok(())
     }
@@ -251,17 +252,25 @@ impl Correlator {
     }
 }
 
+/// As much of an account's hash as keys have: two of one are still told apart by the group's.
+#[derive(Debug, Clone, Copy)]
+struct Account(u128);
+
+impl Account {
+    fn of(account: &str) -> Self {
+        Self(u128::from(hash::string_hash(account)) & ((1 << ACCOUNT_BITS) - 1))
+    }
+}
+
 /// What hits are sorted by.
-fn key(correlations: &Correlations, plan: usize, account: &str, group: u128) -> Result<u128, SpillError> {
+fn key(correlations: &Correlations, plan: usize, account: Account, group: u128) -> Result<u128, SpillError> {
     let number = |n: usize, bits: u32| {
         let n = n as u128;
         if n >> bits == 0 { Ok(n) } else { Err(io::Error::other("too many correlations")) }
     };
     let depth = number(correlations.depths[plan], 128 - GROUP_BITS - ACCOUNT_BITS - PLAN_BITS)?;
-    // Two accounts of one hash are still told apart by the group's.
-    let account = u128::from(hash::string_hash(account)) & ((1 << ACCOUNT_BITS) - 1);
     let group = group & ((1 << GROUP_BITS) - 1);
-    Ok(((depth << PLAN_BITS | number(plan, PLAN_BITS)?) << ACCOUNT_BITS | account) << GROUP_BITS | group)
+    Ok(((depth << PLAN_BITS | number(plan, PLAN_BITS)?) << ACCOUNT_BITS | account.0) << GROUP_BITS | group)
 }
 
 /// The part that a key's account is in.

@@ -52,8 +52,7 @@ pub struct Correlated {
 impl RuleSet {
     /// Whether any of an event's matches counts for a correlation.
     pub fn feeds_correlations(&self, hits: &[RuleIndex]) -> bool {
-        let feeds = &self.correlations().feeds;
-        !feeds.is_empty() && hits.iter().any(|index| feeds.contains_key(&index.0))
+        hits.iter().any(|index| !self.correlations().feeds(index.0).is_empty())
     }
 
     /// What an event with these matches counts for correlations. `record` is the event's.
@@ -63,7 +62,7 @@ impl RuleSet {
         let scratch = self.fields().scratch();
         let record = &self.fields().of(record, &scratch);
         let mut evidence: Option<Arc<Evidence>> = None;
-        for feed in hits.iter().filter_map(|index| correlations.feeds.get(&index.0)).flatten() {
+        for feed in hits.iter().flat_map(|index| correlations.feeds(index.0)) {
             let (plan, meta) = (&correlations.plans[feed.plan], &correlations.metas[feed.plan]);
             let Some((group, values)) = fields_of(plan, &feed.fields, record) else { continue };
             if !self.exceptions().is_empty() && self.exceptions().suppresses(event, &meta.names()) {

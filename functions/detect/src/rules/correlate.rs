@@ -11,7 +11,6 @@ use rsigma_parser::{
     ConditionExpr, ConditionOperator, CorrelationCondition, CorrelationRule, CorrelationType, Quantifier, WindowMode,
 };
 use sentinel_correlation::{Condition, Expression, Kind, Link, MAX_BASES, Op, Plan};
-use sentinel_model::fast_hash::{FastMap, FastSet};
 use sentinel_model::{Attack, RuleRef, hash};
 
 use super::{
@@ -40,10 +39,17 @@ pub(crate) struct Correlations {
     pub(crate) depths: Vec<usize>,
     /// Plans that raise no alert of their own.
     pub(crate) quiet_plans: HashSet<usize>,
-    /// By rule: what its hits feed.
-    pub(crate) feeds: FastMap<u32, Vec<Feed>>,
-    /// Rules that raise no alert of their own.
-    pub(crate) quiet: FastSet<u32>,
+    /// By rule, up to the last one that any correlation refers to.
+    rules: Vec<OfRule>,
+}
+
+/// What correlations make of one rule.
+#[derive(Debug, Default)]
+struct OfRule {
+    /// What its hits feed.
+    feeds: Vec<Feed>,
+    /// Whether it raises no alert of its own.
+    quiet: bool,
 }
 
 /// What a rule's hits bring to a plan.
@@ -150,6 +156,24 @@ pub(super) fn compile(
 }
 
 impl Correlations {
+    /// What a rule's hits feed.
+    pub(crate) fn feeds(&self, rule: u32) -> &[Feed] {
+        self.rules.get(rule as usize).map_or(&[], |rule| &rule.feeds)
+    }
+
+    /// Whether a rule raises no alert of its own.
+    pub(crate) fn quiets(&self, rule: u32) -> bool {
+        self.rules.get(rule as usize).is_some_and(|rule| rule.quiet)
+    }
+
+    fn of_rule(&mut self, rule: u32) -> &mut OfRule {
+        let at = rule as usize;
+        if self.rules.len() <= at {
+            self.rules.resize_with(at + 1, OfRule::default);
+        }
+        &mut self.rules[at]
+    }
+
     fn add(&mut self, resolved: &Resolved<'_>, meta: RuleMeta, depth: usize, plan_of: &HashMap<usize, usize>) {
         let rule = resolved.rule();
         let number = self.plans.len();
@@ -159,7 +183,7 @@ impl Correlations {
             match target {
                 Target::Rule(index) => {
                     if !rule.generate {
-                        self.quiet.insert(*index);
+                        self.of_rule(*index).quiet = true;
                     }
                 }
                 Target::Correlation(position) => {
@@ -203,9 +227,9 @@ impl Correlations {
                 match target {
                     Target::Rule(index) => {
                         let fields = extract(&self.plans, compiled, &[(plan, usize::from(base))], numbers);
-                        self.feeds.entry(*index).or_default().push(Feed { plan, base, fields });
+                        self.of_rule(*index).feeds.push(Feed { plan, base, fields });
                         if resolved.rule().generate {
-                            self.quiet.remove(index);
+                            self.of_rule(*index).quiet = false;
                         }
                     }
                     Target::Correlation(position) => {

@@ -145,7 +145,7 @@ pub(super) fn ours(
         let text = text.get(built.start..built.end).unwrap_or(text);
         let document = Document { file, line: built.line, text, placeholders, ours: true };
         match shared.rule(&document, built) {
-            Some(rule) => parsed.rules.push(rule),
+            Some(rule) => parsed.keep(rule),
             None => parsed.document(&document, built.whole(&shared.items).as_ref()),
         }
     }
@@ -164,6 +164,14 @@ struct Document<'a> {
 }
 
 impl Parsed {
+    /// Keeps a rule. They are large, and nearly all files hold one.
+    fn keep(&mut self, rule: (RuleMeta, Compiled)) {
+        if self.rules.is_empty() {
+            self.rules.reserve_exact(1);
+        }
+        self.rules.push(rule);
+    }
+
     fn refuse(&mut self, file: &str, place: Place, reason: String) {
         self.refused.push(Refused { file: file.to_owned(), line: place.line, field: place.field, reason });
     }
@@ -221,7 +229,7 @@ impl Parsed {
         let Some(compiled) = self.compiled(document, &mut rule) else { return };
         let at = locate::title_line(text, line, &rule.title);
         match RuleMeta::of(rule, file, at, text) {
-            Ok(meta) => self.rules.push((meta, compiled)),
+            Ok(meta) => self.keep((meta, compiled)),
             Err(error) => self.refuse(file, locate::key(text, line, error.field), error.to_string()),
         }
     }

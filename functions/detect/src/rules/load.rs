@@ -124,6 +124,16 @@ impl Loader {
 
     /// Loads what the options name, and texts that were read elsewhere beside it.
     pub(super) fn load_with(options: &LoadOptions, texts: &[(&str, &str)]) -> Result<(RuleSet, LoadReport), LoadError> {
+        match Self::load_beside(options, texts, true)? {
+            Some(loader) => Ok(loader.finish()),
+            // Filters change rules of our own pack before they are entered.
+            None => Ok(Self::load_beside(options, texts, false)?.map(Self::finish).unwrap_or_default()),
+        }
+    }
+
+    /// All rules, ready to be finished. `ahead`: our own pack is entered while operators' files are read. `None` if they
+    /// turn out to hold filters, which come too late then.
+    fn load_beside(options: &LoadOptions, texts: &[(&str, &str)], ahead: bool) -> Result<Option<Self>, LoadError> {
         let (mut loader, mut found) = (Self::default(), Found::default());
         for dir in &options.dirs {
             found.add(dir)?;
@@ -152,13 +162,23 @@ impl Loader {
         let texts = loader.own_files(texts);
         loader.report.refused.extend(found.refused);
         loader.report.warnings.extend(found.warnings);
-        if options.default_rules {
-            loader.default_pack();
-        }
-        let parsed = walk::each(&found.rules, |path| loader.file(path));
+        let placeholders = &loader.placeholders.clone();
+        let parsed = walk::each_beside(
+            &found.rules,
+            |path| file(path, placeholders),
+            || {
+                if options.default_rules {
+                    loader.default_pack();
+                }
+                if ahead {
+                    loader.enter();
+                }
+            },
+        );
         loader.add_all(parsed);
         loader.add_texts(texts);
-        Ok(loader.finish())
+        let is_late = ahead && options.default_rules && !loader.filters.is_empty();
+        Ok((!is_late).then_some(loader))
     }
 
     /// Loads texts that were read elsewhere, a name each. [`PLACEHOLDERS`] and [`EXCEPTIONS`] are no rules.
@@ -236,17 +256,6 @@ impl Loader {
         self.add_all(parsed);
     }
 
-    fn file(&self, path: &Path) -> Parsed {
-        let file = path.display().to_string();
-        match read(path) {
-            Ok(text) => document::parse(&file, &text, &self.placeholders),
-            Err(error) => {
-                let refused = Refused { file, line: 1, field: None, reason: error.to_string() };
-                Parsed { refused: vec![refused], ..Parsed::default() }
-            }
-        }
-    }
-
     fn bad_placeholders(&mut self, bad: BadPlaceholders) {
         let BadPlaceholders { file, line, reason } = bad;
         self.report.refused.push(Refused { file, line, field: None, reason });
@@ -264,6 +273,7 @@ impl Loader {
 
     fn add_all(&mut self, parsed: Vec<Parsed>) {
         self.report.files += parsed.len();
+        self.rules.reserve(parsed.iter().map(|parsed| parsed.rules.len()).sum());
         for parsed in parsed {
             self.add(parsed);
         }
@@ -306,6 +316,7 @@ impl Loader {
 
     /// Enters the rules that were added into the set.
     fn enter(&mut self) {
+        self.set.reserve(self.rules.len());
         for (meta, compiled) in std::mem::take(&mut self.rules) {
             let (evaluated, here) = (meta.evaluated, refusal(&meta, String::new()));
             match self.set.push(meta, &compiled, &mut self.made) {
@@ -348,6 +359,17 @@ impl Loader {
     }
 }
 
+fn file(path: &Path, placeholders: &Placeholders) -> Parsed {
+    let file = path.display().to_string();
+    match read(path) {
+        Ok(text) => document::parse(&file, &text, placeholders),
+        Err(error) => {
+            let refused = Refused { file, line: 1, field: None, reason: error.to_string() };
+            Parsed { refused: vec![refused], ..Parsed::default() }
+        }
+    }
+}
+
 fn refusal(meta: &RuleMeta, reason: String) -> Refused {
     Refused { file: meta.file.clone(), line: meta.line, field: None, reason }
 }
@@ -377,6 +399,33 @@ mod tests {
     fn load(dirs: &[&Path]) -> (RuleSet, LoadReport) {
         let dirs = dirs.iter().map(|d| (*d).to_owned()).collect();
         RuleSet::load(&LoadOptions { dirs, ..LoadOptions::default() }).unwrap()
+    }
+
+    #[test]
+    fn filters_in_files_change_our_own_pack() {
+        let filter = "title: F\nlogsource: {product: aws, service: cloudtrail}\nfilter: {rules: any, selection: {awsRegion: eu-west-1}, condition: not selection}\n";
+        let own = rule("A", "1");
+        for texts in [vec![("a.yml", own.as_str())], vec![("a.yml", &own), ("f.yml", filter)]] {
+            let dir = tempfile::tempdir().unwrap();
+            for (name, text) in &texts {
+                fs::write(dir.path().join(name), text).unwrap();
+            }
+            let dirs = vec![dir.path().to_owned()];
+            let options = LoadOptions { default_rules: true, dirs, ..LoadOptions::default() };
+            let (folder, report) = RuleSet::load(&options).unwrap();
+            let (read, wanted) = RuleSet::from_texts(true, texts.iter().copied());
+            assert_eq!((report.rules, report.filters), (wanted.rules, texts.len() - 1), "{:?}", report.refused);
+            assert_eq!(report.filters, wanted.filters);
+            let (mut hits, mut others, mut count) = (Vec::new(), Vec::new(), 0);
+            for event in crate::check::pack_events() {
+                let record = sentinel_json::Document::parse(&event).unwrap();
+                folder.matches(record.root(), &mut hits);
+                read.matches(record.root(), &mut others);
+                assert_eq!(hits, others, "{event}");
+                count += hits.len();
+            }
+            assert!(count > 100);
+        }
     }
 
     #[cfg(unix)]

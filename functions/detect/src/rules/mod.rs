@@ -198,7 +198,7 @@ impl RuleSet {
 
     /// Whether a rule's matches are alerts: those of a rule that only serves correlations are not.
     pub fn alerts_alone(&self, index: RuleIndex) -> bool {
-        !self.correlations.quiet.contains(&index.0)
+        !self.correlations.quiets(index.0)
     }
 
     /// What is known of a rule. The index must be of this set.
@@ -234,6 +234,12 @@ impl RuleSet {
     /// How rules are found for a record, for benchmarks and the curious.
     pub fn dispatch_stats(&self) -> DispatchStats {
         self.stats
+    }
+
+    /// Makes room for so many more rules.
+    fn reserve(&mut self, more: usize) {
+        self.programs.reserve(more);
+        self.rules.reserve(more);
     }
 
     /// Adds a compiled rule.

@@ -141,9 +141,19 @@ pub(crate) fn is_rule_file(path: &Path) -> bool {
 /// Does something with each item, with several threads where there is enough to do; the results are in the items'
 /// order, whichever was done first.
 pub(super) fn each<I: Sync, T: Send>(items: &[I], work: impl Fn(&I) -> T + Sync) -> Vec<T> {
+    each_beside(items, work, || ())
+}
+
+/// The same, doing something else meanwhile.
+pub(super) fn each_beside<I: Sync, T: Send>(
+    items: &[I],
+    work: impl Fn(&I) -> T + Sync,
+    meanwhile: impl FnOnce(),
+) -> Vec<T> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS);
     let threads = threads.min(items.len() / WORTH_A_THREAD).max(1);
     if threads == 1 {
+        meanwhile();
         return items.iter().map(work).collect();
     }
     let next = AtomicUsize::new(0);
@@ -157,6 +167,7 @@ pub(super) fn each<I: Sync, T: Send>(items: &[I], work: impl Fn(&I) -> T + Sync)
     };
     let mut all = thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(share)).collect();
+        meanwhile();
         let mut all = share();
         for other in others {
             match other.join() {

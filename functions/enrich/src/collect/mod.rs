@@ -33,7 +33,7 @@ pub use told::{Form, Row};
 
 use fact::{AllFacts, Facts};
 use finish::Finish;
-use sentinel_spill::{Log, Sorter};
+use sentinel_spill::{Keys, Log, Sorter};
 use told::RuleTexts;
 
 /// Bytes that an event, and each match of it, takes while alerts are brought together.
@@ -51,18 +51,29 @@ pub struct Collector {
     facts: Facts,
     events: Sorter,
     /// Keys of alerts that are only counted.
-    counted: Sorter,
+    counted: Keys,
     classes: Classes,
 }
 
 impl Collector {
     /// A collector that holds about `budget` bytes in memory. The numbers of workers begin at 0.
     pub fn new(budget: usize, worker: u16) -> Self {
+        Self::with(budget, worker, Sorter::new(budget / 20 * 11))
+    }
+
+    /// One for each of so many workers, who hold about `budget` bytes in memory together.
+    pub fn several(budget: usize, workers: u16) -> Vec<Self> {
+        let each = budget / usize::from(workers.max(1));
+        let events = Sorter::sharing(budget / 20 * 11, usize::from(workers));
+        (0..workers).zip(events).map(|(worker, events)| Self::with(each, worker, events)).collect()
+    }
+
+    fn with(budget: usize, worker: u16, events: Sorter) -> Self {
         Self {
             // While all events are in memory, their facts are read in about the order in which they lie.
             facts: Facts::new(budget / 4, worker),
-            events: Sorter::new(budget / 20 * 11),
-            counted: Sorter::new(budget / 20),
+            events,
+            counted: Keys::new(budget / 10),
             classes: Classes::default(),
         }
     }
@@ -82,7 +93,7 @@ impl Collector {
     /// Adds a match of an informational rule whose alerts are not wanted: they have no other level, so they are only
     /// counted, and nothing of the event is kept.
     pub fn count(&mut self, who: Who, rule: u32, window: Window) -> io::Result<()> {
-        self.counted.push(alert_key(who.0, rule, window), 0, |_| ())
+        self.counted.push(alert_key(who.0, rule, window))
     }
 
     /// The kind of an action, see [`score::classify_action`], remembered.
@@ -161,7 +172,7 @@ pub type Counts = [u64; Level::ALL.len()];
 pub struct Collected<'r> {
     facts: AllFacts,
     events: Vec<Sorter>,
-    counted: Vec<Sorter>,
+    counted: Vec<Keys>,
     rules: Vec<RuleTexts<'r>>,
     say: Say,
     list: Arc<IndicatorList>,
@@ -212,11 +223,7 @@ impl<'r> Collected<'r> {
             counts[alert.level as usize] += 1;
         }
         let Self { facts, events, counted, rules, say, list, found } = self;
-        let (mut counted, mut before) = (Sorter::merge(counted)?, None);
-        while let Some((key, _)) = counted.take_next()? {
-            counts[Level::Informational as usize] += u64::from(before.replace(key) != Some(key));
-        }
-        drop(counted);
+        Keys::each(counted, |_| counts[Level::Informational as usize] += 1)?;
         let finish = Finish { facts: &facts, rules: &rules, say, list: &list, wanted, others, found: &found };
         if events.iter().any(Sorter::spilled) {
             finish.on_disk(events, counts, take)
