@@ -44,7 +44,8 @@ const MATCHES: usize = 22 << 20;
 const IDENTITIES: usize = 4 << 20;
 /// Bytes of what counts for correlations that all workers together hold in memory.
 const CORRELATED: usize = 6 << 20;
-/// Parts that correlations are looked at in side by side, at most: each takes a block of memory of each worker.
+/// Parts that correlations are looked at in side by side, if there are several workers. Some accounts have far more hits
+/// than others, so there are more than would be needed; each takes a block of memory of each worker.
 const PARTS: usize = 4;
 
 /// What is to be done, and with what.
@@ -205,7 +206,7 @@ impl<'w> Worker<'w> {
                 collector,
                 steps: Steps::default(),
                 others: Accumulator::new(work.list()),
-                correlator: Correlator::in_parts(CORRELATED / workers, workers.min(PARTS)),
+                correlator: Correlator::in_parts(CORRELATED / workers, if workers > 1 { PARTS } else { 1 }),
                 pass: work.pair.as_ref().map(|_| Pass::new((MATCHES + CORRELATED) / workers, worker)),
             },
             failed: None,

@@ -22,6 +22,8 @@ use crate::indicator_list::IndicatorList;
 
 /// Bytes of matches and of alerts held before they go to disk.
 const ON_DISK: usize = 6 << 20;
+/// Parts that events are brought together in, for each thread.
+const PARTS: usize = 3;
 
 pub(super) fn damaged() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "what was collected came back damaged")
@@ -67,9 +69,12 @@ impl<'f, 'r> Finish<'f, 'r> {
         let threads = self.wanted.threads.max(1);
         let held = Held::new(self, &events);
         let held = &held;
-        let sorted_out = at_once(held.shares(threads).into_iter().map(|share| move || share.sort_out()).collect())?;
-        // Each part, which has all events of some principals, is put in order by one thread.
-        let mut parts: Vec<Vec<_>> = (0..threads).map(|_| Vec::new()).collect();
+        // Each part, which has all events of some principals, is put in order by one thread. Some principals do far more
+        // than others, so there are more parts than would be needed.
+        let count = if threads > 1 { threads * PARTS } else { 1 };
+        let shares = held.shares(threads, count).into_iter();
+        let sorted_out = at_once(shares.map(|share| move || share.sort_out()).collect())?;
+        let mut parts: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
         for shares in sorted_out {
             for (part, mut share) in parts.iter_mut().zip(shares) {
                 if part.is_empty() { *part = share } else { part.append(&mut share) }
@@ -80,7 +85,7 @@ impl<'f, 'r> Finish<'f, 'r> {
         let of_found = at_once(found.chunks(share).map(|some| move || self.found_ready(some)).collect())?;
         // Threads are far fewer than these numbers.
         let made = (0_u16..).zip(parts).map(|(n, part)| move || Part::new(held, n, part)).collect();
-        let (mut ready, mut parts) = (Vec::new(), Vec::with_capacity(threads));
+        let (mut ready, mut parts) = (Vec::new(), Vec::with_capacity(count));
         let mut add = |mut some: Vec<Ready>, counted: Counts| {
             if ready.is_empty() {
                 ready = some;

@@ -1,6 +1,6 @@
 //! Events that were collected in memory, brought together there.
 //!
-//! In: sorted collectors. Out: of each thread a [`Part`], which has all events of some principals: the events of its
+//! In: sorted collectors. Out: some [`Part`]s, each of which has all events of some principals: the events of its
 //! alerts, in order, and the alerts that are wanted. No match is compared with another: events are put in order once,
 //! and go to their alerts in that order.
 
@@ -71,10 +71,10 @@ impl<'h, 'f, 'r> Held<'h, 'f, 'r> {
         self.events[usize::from(at.0)].get(at.1 as usize).1
     }
 
-    /// The events, shared among threads.
-    pub(super) fn shares(&'h self, threads: usize) -> Vec<Share<'h, 'f, 'r>> {
+    /// The events, shared among threads, to be sorted out into so many parts.
+    pub(super) fn shares(&'h self, threads: usize, parts: usize) -> Vec<Share<'h, 'f, 'r>> {
         let share = self.each_once.len().div_ceil(threads).max(1);
-        self.each_once.chunks(share).map(|events| Share { held: self, events, parts: threads }).collect()
+        self.each_once.chunks(share).map(|events| Share { held: self, events, parts }).collect()
     }
 }
 

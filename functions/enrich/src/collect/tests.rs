@@ -36,7 +36,7 @@ fn rule(id: &str, level: Level) -> RuleRef {
     RuleRef { id: id.into(), title: format!("Rule \"{id}\"\n"), level, author: None }
 }
 
-fn labels<'a>(rules: &'a [(RuleRef, Attack, String)]) -> Vec<MatchedRule<'a>> {
+fn labels(rules: &[(RuleRef, Attack, String)]) -> Vec<MatchedRule<'_>> {
     let label = |(n, window_minutes): (usize, u32)| {
         let (rule, attack, why) = &rules[n];
         MatchedRule { rule, attack, window_minutes, why }
@@ -299,7 +299,7 @@ proptest! {
         }
         let mut d = detection(&rule.id, rule.level, who(first), members.iter().map(|(_, m)| m.clone()).collect());
         (d.rule, d.attack) = (rule, attack);
-        d.reasons = vec!["Many events.".into(), calls.said(), why.to_owned()];
+        d.reasons = vec!["Many events.".into(), calls.said(), why.clone()];
         d.correlated = Some(sentinel_model::Correlated { revision: 0, at_least, superseded_by: None });
         let mut all = Accumulator::new(Arc::clone(&list));
         all.add(&d);
