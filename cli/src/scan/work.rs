@@ -344,13 +344,17 @@ impl<'w> Worker<'w> {
         let rules = &self.work.rules;
         let sketch = self.sketcher.sketch(read.head, read.envelope, self.work.now);
         let Met { principal, noted } = sketch.who;
-        let feeds = rules.feeds_correlations(&self.hits);
         let collector = &mut self.found.collector;
         self.numbers.clear();
-        for hit in self.hits.iter().filter(|hit| rules.alerts_alone(**hit)) {
-            let meta = rules.meta(*hit);
-            if self.work.only_counts && meta.reference.level == Level::Informational {
-                let window = Window::around(sketch.time, meta.window_minutes);
+        let mut feeds = false;
+        for hit in &self.hits {
+            let brief = rules.brief(*hit);
+            feeds |= brief.feeds;
+            if !brief.alerts {
+                continue;
+            }
+            if self.work.only_counts && brief.level == Level::Informational {
+                let window = Window::around(sketch.time, brief.window_minutes);
                 collector.count(noted.who, hit.number(), window)?;
             } else {
                 self.numbers.push(hit.number());

@@ -32,6 +32,7 @@ pub use keeper::{Kept, RuleKeeper, RuleObject, RuleSource, RuleSourceError};
 pub use matcher::{Looked, Matcher, Memory};
 pub use reason::Call;
 pub use rules::{
-    LoadError, LoadOptions, LoadReport, PackAhead, Refused, RuleIndex, RuleMeta, RuleSet, SharedRules, Suppressed,
+    Brief, LoadError, LoadOptions, LoadReport, PackAhead, Refused, RuleIndex, RuleMeta, RuleSet, SharedRules,
+    Suppressed,
 };
 pub use scorer::{Scored, Scorer, ScorerError};

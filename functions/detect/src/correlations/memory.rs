@@ -154,7 +154,11 @@ impl Correlator {
             if !scratch.fill(plan, &feed.fields, noted.account, record) || excepted() {
                 continue;
             }
-            let onward = onward_of(&correlations.plans, plan, &feed.fields, record);
+            let onward = if plan.parents.is_empty() {
+                Vec::new()
+            } else {
+                onward_of(&correlations.plans, plan, &feed.fields, record)
+            };
             let group = self.note(&mut scratch)?;
             let light = Light {
                 base: feed.base,

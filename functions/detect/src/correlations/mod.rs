@@ -52,7 +52,7 @@ pub struct Correlated {
 impl RuleSet {
     /// Whether any of an event's matches counts for a correlation.
     pub fn feeds_correlations(&self, hits: &[RuleIndex]) -> bool {
-        hits.iter().any(|index| !self.correlations().feeds(index.0).is_empty())
+        hits.iter().any(|index| self.brief(*index).feeds)
     }
 
     /// What an event with these matches counts for correlations. `record` is the event's.

@@ -345,7 +345,7 @@ impl Loader {
             correlate::compile(&parsed, &metas, &mut set.fields, |meta| self.keep_ids_apart(meta));
         self.report.correlations = correlations.plans.len();
         self.report.refused.extend(refused);
-        set.correlations = correlations;
+        set.correlate(correlations);
         self.report.exceptions = self.exceptions.len();
         if !self.exceptions.is_empty() {
             let metas = set.iter().map(|(_, meta)| meta).chain(set.correlation_metas());

@@ -27,7 +27,7 @@ mod walk;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use sentinel_json::Value;
-use sentinel_model::{Event, alert::Sentence};
+use sentinel_model::{Event, Level, alert::Sentence};
 
 pub use ahead::PackAhead;
 pub(crate) use caps::MAX_FILE_BYTES;
@@ -81,10 +81,26 @@ impl Sentence for Rule {
     }
 }
 
+/// What a rule's matches come to: as much of it as every match is asked for, apart from all else so that many rules'
+/// stand near each other.
+#[derive(Debug, Clone, Copy)]
+pub struct Brief {
+    /// The rule's level.
+    pub level: Level,
+    /// Width of its alerts' windows in minutes.
+    pub window_minutes: u32,
+    /// Whether its matches are alerts: those of a rule that only serves correlations are not.
+    pub alerts: bool,
+    /// Whether its matches count for a correlation.
+    pub feeds: bool,
+}
+
 /// Rules ready to be matched.
 #[derive(Debug, Default)]
 pub struct RuleSet {
     rules: Vec<Rule>,
+    /// By rule.
+    briefs: Vec<Brief>,
     /// By rule; `None` for one of another log source: loaded and listed, never evaluated.
     programs: Vec<Option<Program>>,
     graph: Graph,
@@ -198,7 +214,22 @@ impl RuleSet {
 
     /// Whether a rule's matches are alerts: those of a rule that only serves correlations are not.
     pub fn alerts_alone(&self, index: RuleIndex) -> bool {
-        !self.correlations.quiets(index.0)
+        self.brief(index).alerts
+    }
+
+    /// What a rule's matches come to. The index must be of this set.
+    #[inline]
+    pub fn brief(&self, index: RuleIndex) -> Brief {
+        self.briefs[index.0 as usize]
+    }
+
+    /// Takes the correlations, once all rules are there.
+    fn correlate(&mut self, correlations: Correlations) {
+        for (rule, brief) in (0..).zip(&mut self.briefs) {
+            brief.alerts = !correlations.quiets(rule);
+            brief.feeds = !correlations.feeds(rule).is_empty();
+        }
+        self.correlations = correlations;
     }
 
     /// What is known of a rule. The index must be of this set.
@@ -239,6 +270,7 @@ impl RuleSet {
     /// Makes room for so many more rules.
     fn reserve(&mut self, more: usize) {
         self.programs.reserve(more);
+        self.briefs.reserve(more);
         self.rules.reserve(more);
     }
 
@@ -268,6 +300,8 @@ impl RuleSet {
             None
         };
         self.programs.push(program);
+        let (level, window_minutes) = (meta.reference.level, meta.window_minutes);
+        self.briefs.push(Brief { level, window_minutes, alerts: true, feeds: false });
         self.rules.push(Rule {
             why: OnceLock::new(),
             meta,
