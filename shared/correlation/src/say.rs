@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use foldhash::quality::RandomState;
 use sentinel_model::{Correlated, Detection, Member, Window, alert};
 
 use crate::{Condition, Group, Kind, Outcome, Plan};
@@ -107,7 +108,7 @@ impl Plan {
 #[derive(Debug, Default)]
 pub struct Calls {
     /// How many there are of each, and how many of those failed.
-    counts: HashMap<String, (usize, usize)>,
+    counts: HashMap<String, (usize, usize), RandomState>,
     /// The call that came last, and what it has to be counted: one call often comes many times.
     last: String,
     pending: (usize, usize),
