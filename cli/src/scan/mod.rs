@@ -123,7 +123,7 @@ fn finish(work: &Work, found: Vec<work::Found>, args: &ScanArgs, summary: &mut S
     let min_level = if args.incidents { Level::Low } else { args.min_level };
     let wanted = Wanted { form, min_level, threads: work.threads() };
     let alerts = Collected::new(collectors, work.labels(), sentinel_replay::say, work.list());
-    let found = sentinel_replay::correlations(work.rules(), correlator.unwrap_or_default(), &alerts)?;
+    let found = sentinel_replay::correlations(work.rules(), correlator.unwrap_or_default(), &alerts, work.threads())?;
     let alerts = alerts.with(found);
     let mut out = BufWriter::with_capacity(256 * 1024, io::stdout().lock());
     let mut counts = Counts::default();

@@ -25,8 +25,7 @@ mod heard;
 mod keys;
 mod layout;
 
-use few::Few;
-pub(crate) use few::{FewFields, Sorts};
+pub(crate) use few::{By, Lists, Sorts, Wanted};
 use heard::Heard;
 use keys::{End, Keys, Opened, Route};
 pub(crate) use layout::Layout;
@@ -62,7 +61,6 @@ pub(crate) struct Fields {
     complete: Vec<OnceLock<CompiledMatcher>>,
     keywords: Vec<Keyword>,
     known: FastMap<String, usize>,
-    few: Few,
     /// How many verdicts are remembered.
     verdicts: usize,
 }
@@ -77,7 +75,6 @@ impl Default for Fields {
             complete: Vec::new(),
             keywords: Vec::new(),
             known: FastMap::default(),
-            few: Few::default(),
             verdicts: 0,
         };
         // The dispatch asks for the first two in every record.
@@ -136,11 +133,7 @@ impl Fields {
         }
         let number = self.tests.len();
         let verdict = (quick.cost() > CHEAP).then(|| self.verdict());
-        let alone = quick.is_of_text_alone();
-        if alone {
-            self.few.add(field, number);
-        }
-        let heard = quick.cost() >= COSTLY && alone;
+        let heard = quick.cost() >= COSTLY && quick.is_of_text_alone();
         let (folds, nothing) = (quick.folds(), quick.on_nothing());
         self.tests.push(Test { field, folds, nothing, quick: quick.clone(), verdict, heard });
         self.complete.push(OnceLock::new());
@@ -242,7 +235,7 @@ pub(crate) struct Scratch {
     begins: Box<[Cell<u32>]>,
     found: RefCell<Vec<u32>>,
     heard: Heard<bool>,
-    /// What all matchers on a field with few values say of a text.
+    /// What lists of matchers say of a text.
     sorted: Heard<u64>,
 }
 
@@ -250,6 +243,11 @@ impl Scratch {
     /// The same, remembering verdicts on texts too: worth its memory where many records are looked at.
     pub(crate) fn remembering(self) -> Self {
         Self { heard: Heard::remembering(), sorted: Heard::remembering(), ..self }
+    }
+
+    /// Forgets what lists of matchers said: their numbers come to be others'.
+    pub(crate) fn forget_lists(&self) {
+        self.sorted.forget();
     }
 
     fn clear(&self) {
@@ -412,26 +410,22 @@ impl<'a> Lookup<'a> {
 
     /// The verdict of a matcher on a field, where the fields that a record is found by, its shape, or its sorts by some
     /// fields decide it.
-    pub(crate) fn decided(&self, number: usize, by: FewFields) -> Option<bool> {
-        let test = &self.fields.tests[number];
+    pub(crate) fn decided(&self, number: u32, lists: &Lists, by: By) -> Option<bool> {
+        let test = &self.fields.tests[number as usize];
         // Another field may have a say.
-        if (is_name(test.field) || self.is_sorted(test.field, by)) && test.quick.is_of_text_alone() {
-            return Some(self.test(number));
+        let by_name = is_name(test.field) && test.quick.is_of_text_alone();
+        if by_name || self.is_sorted(test.field, Some(number), lists, by) {
+            return Some(self.test(number as usize));
         }
         self.is_nowhere(test.field).then_some(test.nothing)
     }
 
     /// The same of whether a field is there.
-    pub(crate) fn is_there_for_all(&self, field: usize, by: FewFields) -> Option<bool> {
-        if is_name(field) || self.is_sorted(field, by) {
+    pub(crate) fn is_there_for_all(&self, field: usize, lists: &Lists, by: By) -> Option<bool> {
+        if is_name(field) || self.is_sorted(field, None, lists, by) {
             return Some(self.is_there(field));
         }
         self.is_nowhere(field).then_some(false)
-    }
-
-    /// The field that a matcher looks at.
-    pub(crate) fn field_of(&self, number: usize) -> usize {
-        self.fields.tests[number].field
     }
 
     /// The verdict of a matcher on a field.

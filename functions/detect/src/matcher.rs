@@ -11,7 +11,7 @@ use sentinel_model::fast_hash::FastMap;
 
 use crate::{
     dispatch::Header,
-    fields::{FewFields, Layout, Lookup, Scratch, Sorts},
+    fields::{By, Layout, Lists, Lookup, Scratch, Sorts},
     program::{graph::Id, plan::Plan},
     rules::{RuleIndex, RuleSet},
     view::BETWEEN_TEXTS,
@@ -29,8 +29,10 @@ const LONGEST: usize = 512;
 pub struct Matcher<'r> {
     rules: &'r RuleSet,
     shapes: Shapes<Shape>,
-    /// How many plans were made since nothing was remembered.
+    /// How many plans there are, at most: some may be forgotten.
     plans: usize,
+    /// What is left to be asked in plans' places of fields of which rules tell few things apart.
+    lists: Lists,
     /// The pair that is looked up.
     pair: String,
     scratch: Scratch,
@@ -52,8 +54,8 @@ struct Shape {
 struct Pair {
     /// The rules that can match, each with what then decides, in order.
     candidates: Vec<(u32, Id)>,
-    /// The fields that their plans are told apart by.
-    by: FewFields,
+    /// What their plans are told apart by.
+    by: By,
     plans: FastMap<Sorts, Plan>,
 }
 
@@ -61,16 +63,17 @@ impl<'r> Matcher<'r> {
     /// A matcher that knows of no record yet.
     pub fn new(rules: &'r RuleSet) -> Self {
         let scratch = rules.fields().scratch().remembering();
-        Self { rules, shapes: Shapes::new(SHAPES), plans: 0, pair: String::new(), scratch }
+        Self { rules, shapes: Shapes::new(SHAPES), plans: 0, lists: Lists::default(), pair: String::new(), scratch }
     }
 
     /// Which rules a record (a CloudTrail record, parsed) matches: `hits` is cleared and filled, in the set's order.
     pub fn matches<'m>(&'m mut self, record: Value<'m>, hits: &mut Vec<RuleIndex>) -> Looked<'m> {
         hits.clear();
-        let Self { rules, shapes, plans, pair, scratch } = self;
+        let Self { rules, shapes, plans, lists, pair, scratch } = self;
         if *plans >= PLANS {
             shapes.clear();
-            *plans = 0;
+            (*plans, *lists) = (0, Lists::default());
+            scratch.forget_lists();
         }
         let Shape { layout, pairs } =
             shapes.of(record, || Shape { layout: rules.fields().layout(), pairs: FastMap::default() });
@@ -90,11 +93,11 @@ impl<'r> Matcher<'r> {
         pair.push_str(name);
         let pair = match pairs.get_mut(pair.as_str()) {
             Some(known) => known,
-            None => pairs.entry(pair.as_str().into()).or_insert_with(|| Pair::of(rules, &fields)),
+            None => pairs.entry(pair.as_str().into()).or_insert_with(|| Pair::of(rules, &fields, lists)),
         };
-        let plan = pair.plans.entry(fields.sorts(pair.by)).or_insert_with(|| {
+        let plan = pair.plans.entry(fields.sorts(lists, pair.by)).or_insert_with(|| {
             *plans += 1;
-            Plan::new(rules.graph(), &fields, &pair.candidates, pair.by)
+            Plan::new(rules.graph(), &fields, &pair.candidates, lists, pair.by)
         });
         plan.ask(rules.graph(), &fields, |rule| hits.push(RuleIndex(rule)));
         Looked(fields)
@@ -102,12 +105,12 @@ impl<'r> Matcher<'r> {
 }
 
 impl Pair {
-    fn of(rules: &RuleSet, record: &Lookup<'_>) -> Self {
+    fn of(rules: &RuleSet, record: &Lookup<'_>, lists: &mut Lists) -> Self {
         let mut candidates = Vec::new();
         rules.candidates(record, |number, condition| candidates.push((number, condition)));
         candidates.sort_unstable();
-        let by = Plan::new(rules.graph(), record, &candidates, FewFields::default()).few(record);
-        Self { candidates, by, plans: FastMap::default() }
+        let plan = Plan::new(rules.graph(), record, &candidates, lists, By::default());
+        Self { candidates, by: plan.few(record).into_by(lists), plans: FastMap::default() }
     }
 }
 
@@ -171,15 +174,12 @@ mod tests {
             let rule = |(n, detection): (usize, &&str)| {
                 // Some rules are tried for one name, some for all.
                 let name = if n % 4 == named { "\n  n:\n    eventName: A" } else { "" };
-                let detection = if name.is_empty() { (*detection).to_owned() } else {
+                if name.is_empty() { (*detection).to_owned() } else {
                     let (selections, condition) = detection.split_once("\n  condition: ").unwrap();
                     format!("{selections}{name}\n  condition: n and ({condition})")
-                };
-                format!("title: t{n}\nid: {n}\nlogsource:\n  product: aws\n  service: cloudtrail\ndetection:\n{detection}\n")
+                }
             };
-            let text = detections.iter().enumerate().map(rule).collect::<Vec<_>>().join("---\n");
-            let (set, report) = RuleSet::from_texts(false, [("t.yml", text.as_str())]);
-            prop_assert!(report.refused.is_empty() && set.len() == detections.len(), "{:?}", report.refused);
+            let set = sets(&detections.iter().enumerate().map(rule).collect::<Vec<_>>());
             let long = format!("\"{}boto\"", "x".repeat(500));
             let value = |n: usize| match n {
                 0 => "null",
@@ -208,12 +208,37 @@ mod tests {
         }
     }
 
+    fn sets(detections: &[String]) -> RuleSet {
+        let rule = |(n, detection): (usize, &String)| {
+            format!(
+                "title: t{n}\nid: {n}\nlogsource:\n  product: aws\n  service: cloudtrail\ndetection:\n{detection}\n"
+            )
+        };
+        let text = detections.iter().enumerate().map(rule).collect::<Vec<_>>().join("---\n");
+        let (set, report) = RuleSet::from_texts(false, [("t.yml", text.as_str())]);
+        assert!(report.refused.is_empty() && set.len() == detections.len(), "{:?}", report.refused);
+        set
+    }
+
     #[test]
     fn more_is_said_of_a_field_than_is_counted() {
-        let all: Vec<_> = (0..70).map(|n| format!("    - userAgent|startswith: a{n}b")).collect();
-        let set = set(&format!("  s:\n{}", all.join("\n")));
+        let rule = |n: usize| format!("  s:\n    userAgent|startswith: a{n}b\n    x: 1\n  condition: s");
+        let set = sets(&(0..70).map(rule).collect::<Vec<_>>());
         let record = |n: u32| format!(r#"{{"eventSource":"s","eventName":"A","x":1,"userAgent":"a{n}b"}}"#);
         assert_eq!(matched(&set, &[record(3), record(71), record(69)]).0, [true, false, true]);
+    }
+
+    #[test]
+    fn what_was_said_of_a_text_is_forgotten_with_the_plans() {
+        let rule = |name: char, agent| {
+            format!("  s:\n    eventName|startswith: {name}\n    userAgent|startswith: {agent}\n  condition: s")
+        };
+        let set = sets(&[rule('A', "p"), rule('B', "q")]);
+        let record = |name: String| format!(r#"{{"eventSource":"s","eventName":"{name}","userAgent":"q1"}}"#);
+        let mut records: Vec<_> = (0..PLANS).map(|n| record(format!("A{n}"))).collect();
+        records.push(record(String::from("B")));
+        let (hits, plans) = matched(&set, &records);
+        assert_eq!((hits.iter().position(|hit| *hit), plans), (Some(PLANS), 1));
     }
 
     #[test]

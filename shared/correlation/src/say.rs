@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use foldhash::quality::RandomState;
 use sentinel_model::{Correlated, Detection, Member, Window, alert};
 
 use crate::{Condition, Group, Kind, Outcome, Plan};
@@ -108,7 +107,7 @@ impl Plan {
 #[derive(Debug, Default)]
 pub struct Calls {
     /// How many there are of each, and how many of those failed.
-    counts: HashMap<String, (usize, usize), RandomState>,
+    counts: HashMap<String, (usize, usize)>,
     /// The call that came last, and what it has to be counted: one call often comes many times.
     last: String,
     pending: (usize, usize),

@@ -124,7 +124,7 @@ fn alerts_of(
     let labels = rules.iter().map(|(index, _)| rules.labels(index)).chain(rules.correlation_labels());
     let wanted = Wanted { form: Form::Line, min_level: Level::Informational, threads };
     let alerts = Collected::new(collectors, labels, told::say, Arc::clone(list));
-    let found = told::correlations(rules, correlator, &alerts)?;
+    let found = told::correlations(rules, correlator, &alerts, threads)?;
     alerts.with(found).tell(wanted, &[], counts, take)
 }
 

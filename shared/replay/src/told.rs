@@ -35,19 +35,28 @@ impl<F: FnMut(u64, u64) -> io::Result<Ordering>> Events for Compared<F> {
     }
 }
 
-/// The alerts of correlations whose hits are of the events in `kept`. The collector's parts are looked at side by side.
-/// Errors are those of temporary files.
-pub fn correlations(rules: &RuleSet, correlator: Correlator, kept: &Collected<'_>) -> io::Result<AllFound> {
-    let parts = correlator.into_parts().into_iter();
-    let mut found = at_once(parts.map(|part| move || of_part(rules, part, kept)).collect())?.into_iter();
-    let mut all = found.next().unwrap_or_default();
+/// The alerts of correlations whose hits are of the events in `kept`. The collector's parts are looked at side by side, on so
+/// many threads. Errors are those of temporary files.
+pub fn correlations(
+    rules: &RuleSet,
+    correlator: Correlator,
+    kept: &Collected<'_>,
+    threads: usize,
+) -> io::Result<AllFound> {
+    let parts = correlator.into_parts();
+    let count = parts.len();
+    let jobs = parts.into_iter().map(|part| move || of_part(rules, part, kept, AllFound::of_part(count)));
+    let mut found = at_once(threads, jobs.collect())?.into_iter();
+    if count == 1 {
+        return Ok(found.next().unwrap_or_default());
+    }
+    let mut all = AllFound::default();
     found.try_for_each(|more| all.append(&more))?;
     Ok(all)
 }
 
-fn of_part(rules: &RuleSet, part: Part, kept: &Collected<'_>) -> io::Result<AllFound> {
+fn of_part(rules: &RuleSet, part: Part, kept: &Collected<'_>, mut all: AllFound) -> io::Result<AllFound> {
     let first = u32::try_from(rules.len()).map_err(io::Error::other)?;
-    let mut all = AllFound::default();
     let finished = part.finish(rules, &mut Compared(kept.comparison()), |completed| {
         let plan = u32::try_from(completed.plan).map_err(io::Error::other)?;
         let found = Found {

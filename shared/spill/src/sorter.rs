@@ -76,6 +76,35 @@ struct Disk {
     runs: Vec<(u64, u64)>,
 }
 
+impl Disk {
+    /// The one that is there, or a new one.
+    fn of(disk: &mut Option<Self>) -> io::Result<&mut Self> {
+        Ok(match disk {
+            Some(disk) => disk,
+            None => disk.insert(Self { file: tempfile::tempfile()?, end: 0, runs: Vec::new() }),
+        })
+    }
+
+    /// Writes records that are in order.
+    fn run<'r>(&mut self, records: impl Iterator<Item = (u128, &'r [u8])>) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(self.end))?;
+        let mut out = BufWriter::with_capacity(READ.0, &self.file);
+        let mut end = self.end;
+        for (key, bytes) in records {
+            let len = u32::try_from(bytes.len()).map_err(|_| io::Error::other("a record of 4 GB"))?;
+            out.write_all(&key.to_le_bytes())?;
+            out.write_all(&len.to_le_bytes())?;
+            out.write_all(bytes)?;
+            end += (HEAD + bytes.len()) as u64;
+        }
+        out.flush()?;
+        drop(out);
+        self.runs.push((self.end, end));
+        self.end = end;
+        Ok(())
+    }
+}
+
 fn halves(key: u128) -> (u64, u64) {
     #[allow(clippy::cast_possible_truncation, reason = "the lower half")]
     let low = key as u64;
@@ -142,23 +171,8 @@ impl Sorter {
             return Ok(());
         }
         self.sort();
-        let disk = match &mut self.disk {
-            Some(disk) => disk,
-            None => self.disk.insert(Disk { file: tempfile::tempfile()?, end: 0, runs: Vec::new() }),
-        };
-        disk.file.seek(SeekFrom::Start(disk.end))?;
-        let mut out = BufWriter::with_capacity(READ.0, &disk.file);
-        let mut end = disk.end;
-        for slot in &self.slots {
-            out.write_all(&whole(slot.key).to_le_bytes())?;
-            out.write_all(&slot.len.to_le_bytes())?;
-            out.write_all(bytes_of(&self.blocks, slot))?;
-            end += (HEAD + slot.len as usize) as u64;
-        }
-        out.flush()?;
-        drop(out);
-        disk.runs.push((disk.end, end));
-        disk.end = end;
+        let blocks = &self.blocks;
+        Disk::of(&mut self.disk)?.run(self.slots.iter().map(|slot| (whole(slot.key), bytes_of(blocks, slot))))?;
         // A large record's block goes.
         self.spare.extend(self.blocks.drain(..).filter(|block| block.capacity() <= 2 * BLOCK).map(|mut block| {
             block.clear();
@@ -167,9 +181,17 @@ impl Sorter {
         self.slots.clear();
         self.used = 0;
         if let Some(share) = &mut self.shared {
+            // What others may take now is not kept.
+            self.spare.truncate(share.least / BLOCK);
+            self.slots = Vec::new();
             share.all.fetch_sub(std::mem::take(&mut share.taken), Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Writes keys that are in order to disk, past memory.
+    pub(crate) fn write_keys(&mut self, keys: &[u128]) -> io::Result<()> {
+        Disk::of(&mut self.disk)?.run(keys.iter().map(|key| (*key, &[][..])))
     }
 
     /// Sorts what is in memory.
@@ -438,6 +460,8 @@ mod tests {
         fill(&mut sorters[0], 1 << 20);
         assert!(sorters[0].spilled() && !sorters[1].spilled());
         assert!((200_000..300_000).contains(&all.load(Ordering::Relaxed)), "what is on disk takes no memory");
+        let kept = sorters[0].spare.iter().map(Vec::capacity).sum::<usize>();
+        assert!(kept <= sorters[0].shared.as_ref().unwrap().least && sorters[0].slots.capacity() == 0, "{kept}");
         fill(&mut sorters[1], 1 << 20);
         drop(sorters);
         assert_eq!(all.load(Ordering::Relaxed), 0);

@@ -4,7 +4,7 @@
 //! A hit is held as a few numbers: its group as a hash, its event as the place where the caller keeps it ([`Noted`]),
 //! its values as what conditions look at. The texts of its group are kept apart ([`super::noted`]). All are sorted by
 //! correlation, account, group and time; what is more than the budget goes to temporary files. So memory is bounded by
-//! the budget, a buffer for each sorted run, and the hits of three windows of one group. No correlation sees two accounts,
+//! the budget, a buffer for each sorted run, and the hits of three windows of one group for each part that is looked at. No correlation sees two accounts,
 //! so the hits of some accounts are a part ([`super::whole::Part`]) that is looked at beside the others.
 
 use std::io;
@@ -109,10 +109,12 @@ impl Correlator {
 
     /// The same, in parts that can be looked at side by side if all that are joined have as many.
     pub fn in_parts(budget: usize, parts: usize) -> Self {
-        let (of_texts, parts) = (budget / OF_TEXTS, parts.max(1));
+        let of_texts = budget / OF_TEXTS;
+        let of_hits = budget - of_texts;
         Self {
             budget,
-            hits: (0..parts).map(|_| Sorter::new((budget - of_texts) / parts)).collect(),
+            // One account may have nearly all of them.
+            hits: if parts > 1 { Sorter::sharing(of_hits, parts) } else { vec![Sorter::new(of_hits)] },
             texts: Noter::new(of_texts),
             joined: Vec::new(),
             scratch: Scratch::default(),

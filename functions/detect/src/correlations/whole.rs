@@ -102,6 +102,7 @@ impl Correlator {
         // Accounts of another division would be in other parts.
         let alike = self.joined.iter().all(|(hits, _)| hits.len() == count);
         let count = if alike { count } else { 1 };
+        let budget = self.budget * (self.joined.len() + 1) / count;
         let mut parts: Vec<_> = (0..count).map(|_| Vec::new()).collect();
         let mut texts = AllNoted::default();
         for (hits, noted) in self.joined.into_iter().chain([(self.hits, self.texts.into_log())]) {
@@ -110,7 +111,7 @@ impl Correlator {
             }
             texts.add(noted);
         }
-        parts.into_iter().map(|hits| Part { budget: self.budget / count, hits, texts: texts.clone() }).collect()
+        parts.into_iter().map(|hits| Part { budget, hits, texts: texts.clone() }).collect()
     }
 
     /// All correlations that complete and raise an alert of their own, each handed to `each` as soon as it is known.

@@ -29,6 +29,11 @@ impl<V: Copy + Default> Heard<V> {
         Self(RefCell::new(vec![Slot::default(); SLOTS]))
     }
 
+    /// Forgets all.
+    pub(super) fn forget(&self) {
+        self.0.borrow_mut().fill(Slot::default());
+    }
+
     /// The verdict of a matcher on a text; `ask` must depend on nothing else.
     pub(super) fn once(&self, matcher: usize, text: &str, ask: impl FnOnce() -> V) -> V {
         let Ok(matcher) = u32::try_from(matcher + 1) else { return ask() };

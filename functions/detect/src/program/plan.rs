@@ -9,9 +9,9 @@ use std::cell::Cell;
 use sentinel_model::fast_hash::FastMap;
 
 use super::graph::{Graph, Id, Kind, at_least, number};
-use crate::fields::{FewFields, Lookup};
+use crate::fields::{By, Lists, Lookup, Wanted};
 
-/// What is left to ask of records with one shape and one pair of `eventSource` and `eventName`.
+/// What is left to ask of records with one shape, one pair of `eventSource` and `eventName`, and equal sorts.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
     /// Rules that can match, in order, each with the node that decides; `None` where nothing is left to ask.
@@ -45,9 +45,9 @@ struct Verdicts {
 impl Plan {
     /// The plan of records that have shape and names in common with this one, and their sorts by some fields.
     /// `candidates` are rules that can match, each with its condition, in order.
-    pub(crate) fn new(graph: &Graph, record: &Lookup<'_>, candidates: &[(u32, Id)], by: FewFields) -> Self {
+    pub(crate) fn new(graph: &Graph, record: &Lookup<'_>, candidates: &[(u32, Id)], lists: &Lists, by: By) -> Self {
         let (made, known) = (FastMap::default(), FastMap::default());
-        let mut maker = Maker { graph, record, by, plan: Self::default(), made, known };
+        let mut maker = Maker { graph, record, lists, by, plan: Self::default(), made, known };
         for (rule, condition) in candidates {
             match maker.left(*condition) {
                 Left::Is(false) => {}
@@ -68,17 +68,17 @@ impl Plan {
         }
     }
 
-    /// The fields of few values that are still asked for.
-    pub(crate) fn few(&self, record: &Lookup<'_>) -> FewFields {
-        let mut few = FewFields::default();
+    /// What is left to be asked of fields of which rules tell few things apart.
+    pub(crate) fn few(&self, record: &Lookup<'_>) -> Wanted {
+        let mut wanted = Wanted::default();
         for node in &self.nodes {
             match node {
-                Node::Leaf(Kind::Test(test)) => few.add(record.field_of(*test as usize)),
-                Node::Leaf(Kind::Exists(field, _)) => few.add(*field as usize),
+                Node::Leaf(Kind::Test(test)) => record.note(*test, &mut wanted),
+                Node::Leaf(Kind::Exists(field, _)) => wanted.field(*field as usize),
                 _ => {}
             }
         }
-        few
+        wanted
     }
 
     fn range(&self, from: u32, count: u32) -> &[u32] {
@@ -131,7 +131,8 @@ enum Left {
 struct Maker<'a, 'r> {
     graph: &'a Graph,
     record: &'a Lookup<'r>,
-    by: FewFields,
+    lists: &'a Lists,
+    by: By,
     plan: Plan,
     /// What is left of the graph's nodes.
     made: FastMap<Id, Left>,
@@ -148,12 +149,14 @@ impl Maker<'_, '_> {
         let left = match graph.kind(id) {
             Kind::Fixed(verdict) => Left::Is(verdict),
             kind @ Kind::Test(test) => {
-                self.record.decided(test as usize, self.by).map_or_else(|| self.leaf(kind), Left::Is)
+                self.record.decided(test, self.lists, self.by).map_or_else(|| self.leaf(kind), Left::Is)
             }
-            kind @ Kind::Exists(field, there) => match self.record.is_there_for_all(field as usize, self.by) {
-                Some(is) => Left::Is(is == there),
-                None => self.leaf(kind),
-            },
+            kind @ Kind::Exists(field, there) => {
+                match self.record.is_there_for_all(field as usize, self.lists, self.by) {
+                    Some(is) => Left::Is(is == there),
+                    None => self.leaf(kind),
+                }
+            }
             kind @ (Kind::Keyword(_) | Kind::Members(_)) => self.leaf(kind),
             Kind::Not(inner) => match self.left(inner) {
                 Left::Is(verdict) => Left::Is(!verdict),
@@ -265,7 +268,7 @@ mod tests {
             let document = Document::parse(&text).unwrap();
             let (scratch, layout) = (fields.scratch(), fields.layout());
             let candidates: Vec<_> = (0..).zip(ids).collect();
-            let plan = Plan::new(&graph, &fields.of_shape(document.root(), Some(&layout), &scratch), &candidates, FewFields::default());
+            let plan = Plan::new(&graph, &fields.of_shape(document.root(), Some(&layout), &scratch), &candidates, &Lists::default(), By::default());
             for there in [there, others] {
                 let text = format!("{{{}}}", record(there));
                 let document = Document::parse(&text).unwrap();

@@ -4,7 +4,11 @@
 //! gone through twice: once for its place in the order, once to be printed. What was written to disk is sorted there:
 //! events by identity, matches by alert, alerts by place.
 
-use std::{io, thread};
+use std::{
+    io,
+    sync::{Mutex, PoisonError},
+    thread,
+};
 
 use sentinel_model::{Alert, Level};
 use sentinel_spill::{Log, Pages, Sorter};
@@ -24,6 +28,8 @@ use crate::indicator_list::IndicatorList;
 const ON_DISK: usize = 6 << 20;
 /// Parts that events are brought together in, for each thread.
 const PARTS: usize = 3;
+/// The same for all threads, at most.
+const MOST_PARTS: usize = 256;
 
 pub(super) fn damaged() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "what was collected came back damaged")
@@ -71,9 +77,9 @@ impl<'f, 'r> Finish<'f, 'r> {
         let held = &held;
         // Each part, which has all events of some principals, is put in order by one thread. Some principals do far more
         // than others, so there are more parts than would be needed.
-        let count = if threads > 1 { threads * PARTS } else { 1 };
+        let count = if threads > 1 { threads.saturating_mul(PARTS).min(MOST_PARTS) } else { 1 };
         let shares = held.shares(threads, count).into_iter();
-        let sorted_out = at_once(shares.map(|share| move || share.sort_out()).collect())?;
+        let sorted_out = at_once(threads, shares.map(|share| move || share.sort_out()).collect())?;
         let mut parts: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
         for shares in sorted_out {
             for (part, mut share) in parts.iter_mut().zip(shares) {
@@ -82,8 +88,8 @@ impl<'f, 'r> Finish<'f, 'r> {
         }
         let found = self.found_places()?;
         let share = found.len().div_ceil(threads).max(1);
-        let of_found = at_once(found.chunks(share).map(|some| move || self.found_ready(some)).collect())?;
-        // Threads are far fewer than these numbers.
+        let of_found = at_once(threads, found.chunks(share).map(|some| move || self.found_ready(some)).collect())?;
+        // Parts are far fewer than these numbers.
         let made = (0_u16..).zip(parts).map(|(n, part)| move || Part::new(held, n, part)).collect();
         let (mut ready, mut parts) = (Vec::new(), Vec::with_capacity(count));
         let mut add = |mut some: Vec<Ready>, counted: Counts| {
@@ -94,7 +100,7 @@ impl<'f, 'r> Finish<'f, 'r> {
             }
             counts.iter_mut().zip(counted).for_each(|(all, n)| *all += n);
         };
-        for (part, some, counted) in at_once(made)? {
+        for (part, some, counted) in at_once(threads, made)? {
             parts.push(part);
             add(some, counted);
         }
@@ -285,13 +291,29 @@ impl<'f, 'r> Finish<'f, 'r> {
     }
 }
 
-/// Runs jobs side by side, one alone on this thread; what they give, in their order.
-pub fn at_once<T: Send>(jobs: Vec<impl FnOnce() -> io::Result<T> + Send>) -> io::Result<Vec<T>> {
-    if jobs.len() <= 1 {
+/// Runs jobs side by side on so many threads, on this one if that is enough; what they give, in their order.
+pub fn at_once<T: Send>(threads: usize, jobs: Vec<impl FnOnce() -> io::Result<T> + Send>) -> io::Result<Vec<T>> {
+    let threads = threads.min(jobs.len());
+    if threads <= 1 {
         return jobs.into_iter().map(|job| job()).collect();
     }
+    let jobs = Mutex::new(jobs.into_iter().enumerate());
+    let next = || jobs.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || {
+        let mut done = Vec::new();
+        while let Some((n, job)) = next() {
+            done.push((n, job()?));
+        }
+        io::Result::Ok(done)
+    };
+    let mut all = Vec::new();
     thread::scope(|scope| {
-        let running: Vec<_> = jobs.into_iter().map(|job| scope.spawn(job)).collect();
-        running.into_iter().map(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-    })
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        running.into_iter().try_for_each(|one| {
+            all.extend(one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+            io::Result::Ok(())
+        })
+    })?;
+    all.sort_unstable_by_key(|(n, _)| *n);
+    Ok(all.into_iter().map(|(_, given)| given).collect())
 }

@@ -37,6 +37,11 @@ impl Default for AllFound {
 }
 
 impl AllFound {
+    /// For one of so many parts, which hold as much in memory together as one for all.
+    pub fn of_part(parts: usize) -> Self {
+        Self(Log::new(FOUND / parts.max(1)))
+    }
+
     /// Adds an alert and the places of its events, in order, each once.
     pub fn add(&mut self, found: &Found<'_>, events: &[u64]) -> io::Result<()> {
         let written = self.0.push(|into| {
