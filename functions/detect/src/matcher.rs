@@ -31,7 +31,7 @@ pub struct Matcher<'r> {
     shapes: Shapes<Shape>,
     /// How many plans there are, at most: some may be forgotten.
     plans: usize,
-    /// What is left to be asked in plans' places of fields of which rules tell few things apart.
+    /// The lists of matchers that records are sorted by, which select their plans.
     lists: Lists,
     /// The pair that is looked up.
     pair: String,

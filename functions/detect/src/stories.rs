@@ -96,11 +96,13 @@ pub(crate) fn completes(set: &RuleSet, file: &str, entries: &[Box<RawValue>]) ->
         own.retain(|plan| !correlations.quiet_plans.contains(plan));
     }
     let mut complete = false;
-    let each = |completed: Completed| {
+    let mut each = |completed: Completed| {
         complete |= own.contains(&completed.plan);
         Ok(())
     };
-    correlator.finish_all(set, &mut events, each).map_err(|e| e.to_string())?;
+    for part in correlator.into_parts() {
+        part.finish_all(set, &mut events, &mut each).map_err(|e| e.to_string())?;
+    }
     Ok(complete)
 }
 

@@ -4,8 +4,9 @@
 //! A hit is held as a few numbers: its group as a hash, its event as the place where the caller keeps it ([`Noted`]),
 //! its values as what conditions look at. The texts of its group are kept apart ([`super::noted`]). All are sorted by
 //! correlation, account, group and time; what is more than the budget goes to temporary files. So memory is bounded by
-//! the budget, a buffer for each sorted run, and the hits of three windows of one group for each part that is looked at. No correlation sees two accounts,
-//! so the hits of some accounts are a part ([`super::whole::Part`]) that is looked at beside the others.
+//! the budget, a buffer for each sorted run, and the hits of three windows of one group for each part that is looked
+//! at. No correlation sees two accounts, so the hits of some accounts are a part ([`super::whole::Part`]) that is looked
+//! at beside the others.
 
 use std::io;
 

@@ -144,14 +144,16 @@ type Alerts = BTreeMap<String, Detection>;
 fn finished(rules: &RuleSet, whole: Whole) -> Alerts {
     let mut alerts = Alerts::new();
     let mut order: Vec<_> = whole.events.iter().map(|e| e.member.event.clone()).collect();
-    let each = |completed: Completed| {
+    let mut each = |completed: Completed| {
         let detection = completed.detection(rules, |at| Arc::clone(&whole.events[usize::try_from(at).unwrap()]));
         assert_eq!(detection.alert_id, completed.alert_id(rules));
         assert_eq!(detection.reasons[0], completed.finding(rules));
         assert!(alerts.insert(detection.alert_id.clone(), detection).is_none(), "an alert came twice");
         Ok(())
     };
-    whole.correlator.finish(rules, &mut order, each).unwrap();
+    for part in whole.correlator.into_parts() {
+        part.finish(rules, &mut order, &mut each).unwrap();
+    }
     alerts
 }
 

@@ -1,6 +1,7 @@
 //! The second half of correlations of a whole input: from sorted hits to what completes.
 //!
-//! In: the hits that [`Correlator`]s collected, all or those of some accounts ([`Part`]). Out: each [`Completed`] correlation, group by group. Groups come one
+//! In: the hits that [`Correlator`]s collected, those of some accounts at a time ([`Part`]). Out: each [`Completed`]
+//! correlation, group by group. Groups come one
 //! after the other, the hits of each in order of time; correlations that refer to correlations are looked at after
 //! those.
 
@@ -113,30 +114,10 @@ impl Correlator {
         }
         parts.into_iter().map(|hits| Part { budget, hits, texts: texts.clone() }).collect()
     }
-
-    /// All correlations that complete and raise an alert of their own, each handed to `each` as soon as it is known.
-    pub fn finish(
-        self,
-        rules: &RuleSet,
-        events: &mut dyn Events,
-        mut each: impl FnMut(Completed) -> Result<(), SpillError>,
-    ) -> Result<(), SpillError> {
-        self.into_parts().into_iter().try_for_each(|part| part.finish(rules, events, &mut each))
-    }
-
-    /// The same, also of those that raise no alert of their own.
-    pub(crate) fn finish_all(
-        self,
-        rules: &RuleSet,
-        events: &mut dyn Events,
-        mut each: impl FnMut(Completed) -> Result<(), SpillError>,
-    ) -> Result<(), SpillError> {
-        self.into_parts().into_iter().try_for_each(|part| part.finish_all(rules, events, &mut each))
-    }
 }
 
 impl Part {
-    /// The same as [`Correlator::finish`] for these accounts.
+    /// All correlations that complete and raise an alert of their own, each handed to `each` as soon as it is known.
     pub fn finish(
         self,
         rules: &RuleSet,
@@ -148,7 +129,8 @@ impl Part {
         })
     }
 
-    fn finish_all(
+    /// The same, also of those that raise no alert of their own.
+    pub(crate) fn finish_all(
         self,
         rules: &RuleSet,
         events: &mut dyn Events,

@@ -48,7 +48,7 @@ impl Lists {
 pub(crate) struct By([Option<u32>; FIELDS.len()]);
 
 impl By {
-    /// Whether records are sorted by a field.
+    /// The list that records are sorted by at a field, and its number.
     fn list<'l>(&self, at: usize, lists: &'l Lists) -> Option<(u32, &'l [u32])> {
         let number = self.0[at]?;
         Some((number, lists.lists.get(number as usize)?))

@@ -1,7 +1,8 @@
 //! Verdicts of matchers on texts, remembered from record to record.
 //!
 //! In: the number of a matcher, or of several that are asked together, and a text. Out: the verdict, asked for only when it
-//! is not the one of that text that was remembered last. Logs hold the same user agents, names and addresses again and again. Texts are compared whole, so
+//! is not the one of that text that was remembered last. Logs hold the same user agents, names and addresses again and
+//! again. Texts are compared whole, so
 //! nobody who writes a log can make one pass for another; how many are remembered, and how long they are, is bounded.
 
 use std::cell::RefCell;

@@ -1,7 +1,7 @@
 //! What is left of rules' conditions once a record's names and shape are known.
 //!
 //! In: the conditions of rules that can match such records. Out: which of them hold for one. What `eventName`,
-//! `eventSource`, fields that no record of the shape has, and the records' sorts by fields of few values decide is decided
+//! `eventSource`, fields that no record of the shape has, and records' sorts by fields of which rules tell few things apart decide is decided
 //! when the plan is made; parts that are equal by then are one, and the first 64 of them are judged once per record.
 
 use std::cell::Cell;
@@ -268,7 +268,8 @@ mod tests {
             let document = Document::parse(&text).unwrap();
             let (scratch, layout) = (fields.scratch(), fields.layout());
             let candidates: Vec<_> = (0..).zip(ids).collect();
-            let plan = Plan::new(&graph, &fields.of_shape(document.root(), Some(&layout), &scratch), &candidates, &Lists::default(), By::default());
+            let record_of_plan = fields.of_shape(document.root(), Some(&layout), &scratch);
+            let plan = Plan::new(&graph, &record_of_plan, &candidates, &Lists::default(), By::default());
             for there in [there, others] {
                 let text = format!("{{{}}}", record(there));
                 let document = Document::parse(&text).unwrap();
