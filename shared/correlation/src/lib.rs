@@ -25,4 +25,4 @@ pub use bucket::{Bucket, CAP, MAX_SOURCES, Source, SourceKey, revision, slice_wi
 pub use evaluate::{Contested, Outcome, claim, completing, evaluate};
 pub use hit::{Evidence, Group, Hit, HitKey, Onward};
 pub use plan::{Condition, Expression, Kind, Link, MAX_BASES, Op, Plan};
-pub use say::Calls;
+pub use say::{Calls, call_name};

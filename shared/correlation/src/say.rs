@@ -1,8 +1,8 @@
 //! What a correlation's alert says: an outcome as a detection, with sentences for people.
 
-use std::collections::HashMap;
+use std::ops::Range;
 
-use sentinel_model::{Correlated, Detection, Member, Window, alert};
+use sentinel_model::{Correlated, Detection, Member, Window, alert, fast_hash::FastMap, hash};
 
 use crate::{Condition, Group, Kind, Outcome, Plan};
 
@@ -103,50 +103,106 @@ impl Plan {
     }
 }
 
+/// A call as sentences name it, by the host name of its service and its operation.
+pub fn call_name(service: &str, action: &str) -> String {
+    let mut said = String::new();
+    push_call(&mut said, service, action);
+    said
+}
+
+fn push_call(into: &mut String, service: &str, action: &str) {
+    push_name(into, service.strip_suffix(".amazonaws.com").unwrap_or(service));
+    into.push(':');
+    push_name(into, action);
+}
+
 /// The sentence on what the events were, in the making.
 #[derive(Debug, Default)]
 pub struct Calls {
-    /// How many there are of each, and how many of those failed.
-    counts: HashMap<String, (usize, usize)>,
-    /// The call that came last, and what it has to be counted: one call often comes many times.
-    last: String,
-    pending: (usize, usize),
+    counts: Vec<Count>,
+    /// Their names, one after the other.
+    names: String,
+    /// Where the count of a name is, by its hash, or that of a number behind it.
+    places: FastMap<u64, usize>,
+    /// The count of the call that came last: one call often comes many times.
+    last: usize,
     call: String,
 }
 
+/// How many calls there are of one name, and how many of those failed.
+#[derive(Debug)]
+struct Count {
+    name: Range<usize>,
+    all: usize,
+    failed: usize,
+}
+
 impl Calls {
+    /// Begins anew.
+    pub fn clear(&mut self) {
+        self.counts.clear();
+        self.names.clear();
+        self.places.clear();
+    }
+
     /// Adds an event: the host name of its service, its operation, and whether it succeeded.
     pub fn add(&mut self, service: &str, action: &str, success: bool) {
-        self.call.clear();
-        push_name(&mut self.call, service.strip_suffix(".amazonaws.com").unwrap_or(service));
-        self.call.push(':');
-        push_name(&mut self.call, action);
-        if self.call != self.last {
-            self.count();
-            std::mem::swap(&mut self.call, &mut self.last);
-        }
-        self.pending = (self.pending.0 + 1, self.pending.1 + usize::from(!success));
+        let mut call = std::mem::take(&mut self.call);
+        call.clear();
+        push_call(&mut call, service, action);
+        self.add_named(&call, Self::hash(&call), success);
+        self.call = call;
     }
 
-    fn count(&mut self) {
-        let (all, failed) = std::mem::take(&mut self.pending);
-        match self.counts.get_mut(&self.last) {
-            Some(counts) => *counts = (counts.0 + all, counts.1 + failed),
-            None if all > 0 => _ = self.counts.insert(self.last.clone(), (all, failed)),
-            None => {}
+    /// Adds an event by what [`call_name`] makes of it, and the hash of that.
+    pub fn add_named(&mut self, name: &str, hash: u64, success: bool) {
+        if !self.is_named(self.last, name) {
+            self.last = self.place(name, hash);
         }
+        let count = &mut self.counts[self.last];
+        count.all += 1;
+        count.failed += usize::from(!success);
     }
 
-    /// The sentence.
-    pub fn said(mut self) -> String {
-        self.count();
-        let mut calls: Vec<_> = self.counts.iter().collect();
-        calls.sort_by(|a, b| (b.1.0, a.0).cmp(&(a.1.0, b.0)));
+    /// The hash of a name.
+    pub fn hash(name: &str) -> u64 {
+        hash::hash_64(name.as_bytes())
+    }
+
+    fn is_named(&self, place: usize, name: &str) -> bool {
+        self.counts.get(place).is_some_and(|count| self.names[count.name.clone()] == *name)
+    }
+
+    /// Where a name is counted; a new one is entered.
+    fn place(&mut self, name: &str, mut hash: u64) -> usize {
+        while let Some(place) = self.places.get(&hash) {
+            if self.is_named(*place, name) {
+                return *place;
+            }
+            hash = hash.wrapping_add(1);
+        }
+        let from = self.names.len();
+        self.names.push_str(name);
+        self.counts.push(Count { name: from..self.names.len(), all: 0, failed: 0 });
+        self.places.insert(hash, self.counts.len() - 1);
+        self.counts.len() - 1
+    }
+
+    /// The sentence: the most frequent calls, of equals the first by name.
+    pub fn said(&self) -> String {
+        let named = |count: &Count| &self.names[count.name.clone()];
+        let order = |a: &&Count, b: &&Count| b.all.cmp(&a.all).then_with(|| named(a).cmp(named(b)));
+        let mut calls: Vec<&Count> = self.counts.iter().collect();
         let more = calls.len().saturating_sub(MAX_CALLS);
-        let shown = calls.iter().take(MAX_CALLS).map(|(call, (all, failed))| match failed {
-            0 => format!("{all} {call}"),
-            failed if failed == all => format!("{all} {call} (failed)"),
-            failed => format!("{all} {call} ({failed} failed)"),
+        if more > 0 {
+            calls.select_nth_unstable_by(MAX_CALLS, order);
+            calls.truncate(MAX_CALLS);
+        }
+        calls.sort_unstable_by(order);
+        let shown = calls.into_iter().map(|count| match (count.all, count.failed, named(count)) {
+            (all, 0, call) => format!("{all} {call}"),
+            (all, failed, call) if failed == all => format!("{all} {call} (failed)"),
+            (all, failed, call) => format!("{all} {call} ({failed} failed)"),
         });
         let more = if more > 0 { format!(" and {}", plural(more, "other call")) } else { String::new() };
         format!("Calls: {}{more}.", list(shown, ", "))

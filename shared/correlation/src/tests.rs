@@ -8,8 +8,8 @@ use sentinel_model::{
 };
 
 use crate::{
-    Bucket, CAP, Condition, Evidence, Expression, Group, Hit, Kind, Op, Outcome, Plan, claim, completing, evaluate,
-    judge::percentile, wire,
+    Bucket, CAP, Calls, Condition, Evidence, Expression, Group, Hit, Kind, Op, Outcome, Plan, call_name, claim,
+    completing, evaluate, judge::percentile, wire,
 };
 
 /// What a hit is made of: seconds from the start, event number, rule, value.
@@ -325,4 +325,53 @@ fn the_first_completing_hit_claims_an_event() {
     assert_eq!(claim(&plan, &three, hits[0].event()).as_ref(), Some(hits[1].event()));
     assert_eq!(completing(&plan, &all[2], &all[3]).len(), 2);
     assert_eq!(completing(&plan, &all[1], &all[2]).len(), 0);
+}
+
+#[test]
+fn calls_are_counted_by_name_whatever_their_hash() {
+    let mut calls = Calls::default();
+    for _ in 0..2 {
+        calls.clear();
+        // Of one hash, or of the one behind it.
+        for (name, hash) in [("a:X", 7), ("b:Y", 7), ("c:Z", 8), ("b:Y", 7), ("a:X", 7), ("b:Y", 7), ("c:Z", 8)] {
+            calls.add_named(name, hash, name != "a:X");
+        }
+        assert_eq!(calls.said(), "Calls: 3 b:Y, 2 a:X (failed), 2 c:Z.");
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_most_frequent_calls_are_said_in_whatever_order_they_come(
+        events in prop::collection::vec((0..12_u8, any::<bool>()), 0..60),
+    ) {
+        let action = |n: u8| format!("Call{n}");
+        let mut calls = Calls::default();
+        let mut counts = std::collections::BTreeMap::<String, (usize, usize)>::new();
+        for (n, success) in &events {
+            // Known by name, or only now.
+            let name = call_name("iam.amazonaws.com", &action(*n));
+            if n % 2 == 0 {
+                calls.add_named(&name, Calls::hash(&name), *success);
+            } else {
+                calls.add("iam.amazonaws.com", &action(*n), *success);
+            }
+            let count = counts.entry(name).or_default();
+            *count = (count.0 + 1, count.1 + usize::from(!success));
+        }
+        let mut wanted: Vec<_> = counts.into_iter().collect();
+        wanted.sort_by(|a, b| (b.1.0, &a.0).cmp(&(a.1.0, &b.0)));
+        let said = |(name, (all, failed)): &(String, (usize, usize))| match failed {
+            0 => format!("{all} {name}"),
+            failed if failed == all => format!("{all} {name} (failed)"),
+            failed => format!("{all} {name} ({failed} failed)"),
+        };
+        let shown: Vec<_> = wanted.iter().take(6).map(said).collect();
+        let more = match wanted.len().saturating_sub(6) {
+            0 => String::new(),
+            1 => String::from(" and 1 other call"),
+            more => format!(" and {more} other calls"),
+        };
+        prop_assert_eq!(calls.said(), format!("Calls: {}{more}.", shown.join(", ")));
+    }
 }

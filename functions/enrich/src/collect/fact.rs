@@ -1,12 +1,14 @@
 //! What alerts need to know of one matching event, and where it is held: in a log, in two pieces.
 //!
 //! One piece is the event's own; the other says who did it from where, which a session's events have in common: it is
-//! written again only when it was not met lately. Pieces stay at their places, so matches name events by them.
+//! written again only when it was not met lately. What it called is a number ([`Calls`]). Pieces stay at their places, so matches name events by them.
 
 use std::{cmp::Ordering, io};
 
 use sentinel_model::{PrincipalKind, Timestamp, alert::ActionClass, hash};
 use sentinel_spill::{Log, Pages};
+
+use super::calls::{Call, Calls};
 
 /// What alerts need to know of one matching event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +68,7 @@ const CLASSES: [ActionClass; 8] = [
     ActionClass::DefenceEvasion,
     ActionClass::DataLoss,
 ];
-/// Length of a text that is not there.
+/// Number of a call that has none.
 const NONE: u32 = u32::MAX;
 const TIME: usize = 12;
 /// Bits of a place that are the place in its worker's log.
@@ -83,6 +85,7 @@ pub(super) fn class_of(number: u8) -> Option<ActionClass> {
 #[derive(Debug)]
 pub(super) struct Facts {
     log: Log,
+    calls: Calls,
     worker: u64,
     /// Where sessions are that were met lately, by a hash of them: hash and place.
     lately: Box<[(u64, u64)]>,
@@ -93,17 +96,21 @@ impl Facts {
     /// Nothing yet; about `budget` bytes are held in memory. Workers have different numbers.
     pub(super) fn new(budget: usize, worker: u16) -> Self {
         let lately = vec![(0, u64::MAX); LATELY].into_boxed_slice();
-        Self { log: Log::new(budget), worker: u64::from(worker), lately, session: Vec::new() }
+        let (log, calls) = (Log::new(budget), Calls::default());
+        Self { log, calls, worker: u64::from(worker), lately, session: Vec::new() }
     }
 
     /// Keeps a fact; its place.
     pub(super) fn push(&mut self, fact: &Fact<'_>) -> io::Result<u64> {
         let session = self.session(fact)?;
+        let call = self.calls.number(fact.service, fact.action);
+        let named = |name| if call.is_none() { Some(name) } else { None };
         let at = self.log.push(|into| {
             write_order(fact, into);
             into.push(fact.class as u8);
             into.extend_from_slice(&session.to_le_bytes());
-            put(into, [Some(fact.service), Some(fact.action), fact.invoked_by, fact.failure]);
+            into.extend_from_slice(&call.unwrap_or(NONE).to_le_bytes());
+            put(into, [named(fact.service), named(fact.action), fact.invoked_by, fact.failure]);
             into.extend_from_slice(&u32::try_from(fact.id.len()).unwrap_or(NONE).to_le_bytes());
         })?;
         if at >> PLACE_BITS != 0 {
@@ -154,12 +161,14 @@ pub(super) fn write_order(fact: &Fact<'_>, into: &mut Vec<u8>) {
     into.extend_from_slice(&fact.content.to_be_bytes());
 }
 
-/// Appends texts: how long they are, then all of them, so that one look tells that they are UTF-8.
+/// Appends at most eight texts: which are there, how long those are, then all of them, so that one look tells that they
+/// are UTF-8.
 fn put<const N: usize>(into: &mut Vec<u8>, texts: [Option<&str>; N]) {
-    for text in texts {
+    let there = (0..N).fold(0, |there, n| there | u8::from(texts[n].is_some()) << n);
+    into.push(there);
+    for text in texts.into_iter().flatten() {
         // A record is at most a few megabytes.
-        let len = text.map_or(NONE, |text| u32::try_from(text.len()).unwrap_or(NONE));
-        into.extend_from_slice(&len.to_le_bytes());
+        into.extend_from_slice(&u32::try_from(text.len()).unwrap_or(NONE).to_le_bytes());
     }
     for text in texts.into_iter().flatten() {
         into.extend_from_slice(text.as_bytes());
@@ -168,13 +177,13 @@ fn put<const N: usize>(into: &mut Vec<u8>, texts: [Option<&str>; N]) {
 
 /// What [`put`] wrote, up to the end; `None` for bytes that are damaged.
 fn take<const N: usize>(from: &[u8]) -> Option<[Option<&str>; N]> {
-    let (lens, texts) = from.split_at_checked(4 * N)?;
-    let mut left = std::str::from_utf8(texts).ok()?;
+    let (there, rest) = from.split_first()?;
+    let (lens, texts) = rest.split_at_checked(4 * there.count_ones() as usize)?;
+    let (mut lens, mut left) = (lens.as_chunks::<4>().0.iter(), std::str::from_utf8(texts).ok()?);
     let mut found = [None; N];
-    for (found, len) in found.iter_mut().zip(lens.as_chunks::<4>().0) {
-        let len = u32::from_le_bytes(*len);
-        if len != NONE {
-            let (text, rest) = left.split_at_checked(len as usize)?;
+    for (n, found) in found.iter_mut().enumerate() {
+        if there >> n & 1 == 1 {
+            let (text, rest) = left.split_at_checked(u32::from_le_bytes(*lens.next()?) as usize)?;
             (*found, left) = (Some(text), rest);
         }
     }
@@ -194,11 +203,25 @@ fn split_order(piece: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked((u32::from_le_bytes(*id) as usize).checked_add(TIME + 1 + 8)?)
 }
 
-fn read<'a>(piece: &'a [u8], session: &'a [u8]) -> Option<Fact<'a>> {
+/// What an event called, by its number or by its names.
+fn call_of<'a>(
+    calls: &'a Calls,
+    number: [u8; 4],
+    names: (Option<&'a str>, Option<&'a str>),
+) -> Option<(&'a str, &'a str, Option<&'a Call>)> {
+    match u32::from_le_bytes(number) {
+        NONE => Some((names.0?, names.1?, None)),
+        number => calls.get(number).map(|call| (&*call.service, &*call.action, Some(call))),
+    }
+}
+
+fn read<'a>(piece: &'a [u8], session: &'a [u8], calls: &'a Calls) -> Option<Fact<'a>> {
     let (order, rest) = split_order(piece)?;
     let (id, content) = order.get(TIME..)?.split_last_chunk::<8>()?;
     let (class, rest) = rest.split_first()?;
-    let [service, action, invoked_by, failure] = take(rest.get(8..)?)?;
+    let (call, rest) = rest.get(8..)?.split_first_chunk::<4>()?;
+    let [service, action, invoked_by, failure] = take(rest)?;
+    let (service, action, _) = call_of(calls, *call, (service, action))?;
     let (kind, session) = session.split_first()?;
     let [account, principal, who, region, source, user_agent, access_key] = take(session)?;
     Some(Fact {
@@ -214,32 +237,35 @@ fn read<'a>(piece: &'a [u8], session: &'a [u8]) -> Option<Fact<'a>> {
         user_agent,
         access_key,
         class: *CLASSES.get(usize::from(*class))?,
-        service: service?,
-        action: action?,
+        service,
+        action,
         invoked_by,
         failure,
     })
 }
 
-fn read_own(piece: &[u8], worker: u64) -> Option<Own<'_>> {
+fn read_own<'a>(piece: &'a [u8], worker: u64, calls: &'a Calls) -> Option<Own<'a>> {
     let (order, rest) = split_order(piece)?;
     let (id, _) = order.get(TIME..)?.split_last_chunk::<8>()?;
     let (class, rest) = rest.split_first()?;
     let (session, rest) = rest.split_first_chunk::<8>()?;
+    let (call, rest) = rest.split_first_chunk::<4>()?;
     let [service, action, _, _] = take(rest)?;
+    let (service, action, call) = call_of(calls, *call, (service, action))?;
     Some(Own {
         time: time_of(order)?,
         id: std::str::from_utf8(id.strip_suffix(&[0])?).ok()?,
         class: class_of(*class)?,
-        service: service?,
-        action: action?,
+        service,
+        action,
+        call,
         session: worker << PLACE_BITS | u64::from_le_bytes(*session),
     })
 }
 
 /// The facts of all workers.
 #[derive(Debug)]
-pub(super) struct AllFacts(Vec<Log>);
+pub(super) struct AllFacts(Vec<(Log, Calls)>);
 
 /// Reads facts one at a time.
 #[derive(Debug)]
@@ -257,6 +283,8 @@ pub(super) struct Own<'a> {
     pub(super) class: ActionClass,
     pub(super) service: &'a str,
     pub(super) action: &'a str,
+    /// Both, where they are held.
+    pub(super) call: Option<&'a Call>,
     /// Where its session is.
     pub(super) session: u64,
 }
@@ -268,20 +296,21 @@ fn damaged() -> io::Error {
 impl AllFacts {
     /// Those of workers numbered from 0.
     pub(super) fn new(facts: impl IntoIterator<Item = Facts>) -> Self {
-        Self(facts.into_iter().map(|one| one.log).collect())
+        Self(facts.into_iter().map(|one| (one.log, one.calls)).collect())
     }
 
     pub(super) fn reader(&self) -> Reader<'_> {
         Reader { facts: self, event: Pages::default(), session: Pages::default() }
     }
 
-    fn log(&self, at: u64) -> io::Result<(&Log, u64)> {
+    fn of(&self, at: u64) -> io::Result<(&Log, &Calls, u64)> {
         let worker = usize::try_from(at >> PLACE_BITS).ok();
-        Ok((worker.and_then(|n| self.0.get(n)).ok_or_else(damaged)?, at & ((1 << PLACE_BITS) - 1)))
+        let (log, calls) = worker.and_then(|n| self.0.get(n)).ok_or_else(damaged)?;
+        Ok((log, calls, at & ((1 << PLACE_BITS) - 1)))
     }
 
     fn order<'a>(&'a self, at: u64, pages: &'a mut Pages) -> io::Result<&'a [u8]> {
-        let (log, at) = self.log(at)?;
+        let (log, _, at) = self.of(at)?;
         Ok(split_order(log.get(at, pages)?).ok_or_else(damaged)?.0)
     }
 }
@@ -289,22 +318,22 @@ impl AllFacts {
 impl Reader<'_> {
     /// The fact at a place.
     pub(super) fn get(&mut self, at: u64) -> io::Result<Fact<'_>> {
-        let (log, at) = self.facts.log(at)?;
+        let (log, calls, at) = self.facts.of(at)?;
         let piece = log.get(at, &mut self.event)?;
         let session = split_order(piece).and_then(|(_, rest)| rest.get(1..9)?.try_into().ok()).ok_or_else(damaged)?;
         let session = log.get(u64::from_le_bytes(session), &mut self.session)?;
-        read(piece, session).ok_or_else(damaged)
+        read(piece, session, calls).ok_or_else(damaged)
     }
 
     /// The event at a place, without its session.
     pub(super) fn own(&mut self, at: u64) -> io::Result<Own<'_>> {
-        let (log, place) = self.facts.log(at)?;
-        read_own(log.get(place, &mut self.event)?, at >> PLACE_BITS).ok_or_else(damaged)
+        let (log, calls, place) = self.facts.of(at)?;
+        read_own(log.get(place, &mut self.event)?, at >> PLACE_BITS, calls).ok_or_else(damaged)
     }
 
     /// The time of an event, and its kind of action as a number.
     pub(super) fn time_and_class(&mut self, at: u64) -> io::Result<(Timestamp, u8)> {
-        let (log, at) = self.facts.log(at)?;
+        let (log, _, at) = self.facts.of(at)?;
         let (order, rest) = split_order(log.get(at, &mut self.event)?).ok_or_else(damaged)?;
         Ok((time_of(order).ok_or_else(damaged)?, *rest.first().ok_or_else(damaged)?))
     }
@@ -329,7 +358,9 @@ mod tests {
             texts in prop::array::uniform12(prop::option::of(".{0,5}")),
             (kind, class, content) in (0..9_usize, 0..8_usize, any::<u64>()),
             budget in prop::sample::select(vec![0, 1 << 20]),
+            is_long in any::<bool>(),
         ) {
+            let long = "x".repeat(300);
             let text = |n: usize| texts[n].as_deref();
             let fact = |n: usize| Fact {
                 time: Timestamp::new(times[n].0, times[n].1).unwrap(),
@@ -345,7 +376,7 @@ mod tests {
                 access_key: text(5),
                 class: CLASSES[class],
                 service: text(9).unwrap_or_default(),
-                action: text(6).unwrap_or_default(),
+                action: if is_long { &long } else { text(6).unwrap_or_default() },
                 invoked_by: text(10),
                 failure: text(11),
             };
@@ -359,6 +390,7 @@ mod tests {
                 let same = (own.time, own.id, own.class, own.service, own.action);
                 prop_assert_eq!(same, (fact(n).time, fact(n).id, fact(n).class, fact(n).service, fact(n).action));
                 prop_assert_eq!(own.session >> PLACE_BITS, at >> PLACE_BITS);
+                prop_assert_eq!(own.call.is_none(), is_long);
             }
             let order = |n: usize| (fact(n).time, fact(n).id);
             prop_assert_eq!(reader.compare(places[0], places[1]).unwrap(), order(0).cmp(&order(1)));
@@ -377,7 +409,7 @@ mod tests {
         let all = AllFacts::new([Facts::new(0, 0)]);
         assert!(all.reader().get(0).is_err() && all.reader().get(1 << PLACE_BITS).is_err());
         for bytes in [&[][..], &[0; 20], &[255; 100], &[0; 40]] {
-            assert!(read(bytes, bytes).is_none());
+            assert!(read(bytes, bytes, &Calls::default()).is_none());
         }
     }
 }

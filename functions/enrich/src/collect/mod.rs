@@ -18,6 +18,7 @@ use sentinel_model::{
 
 use crate::{indicator_list::IndicatorList, score};
 
+mod calls;
 mod fact;
 mod finish;
 mod found;
@@ -71,7 +72,7 @@ impl Collector {
     fn with(budget: usize, worker: u16, events: Sorter) -> Self {
         Self {
             // While all events are in memory, their facts are read in about the order in which they lie.
-            facts: Facts::new(budget / 4, worker),
+            facts: Facts::new(budget / 8, worker),
             events,
             counted: Keys::new(budget / 10),
             classes: Classes::default(),

@@ -163,6 +163,8 @@ pub(super) struct Told {
     used: Few,
     /// Sentences on what was done.
     calls: Few,
+    /// What the events of a correlation's alert called.
+    called: Calls,
     said: String,
     /// What is printed of the first event and of what was gathered, as JSON, once it was printed.
     printed: Vec<u8>,
@@ -198,6 +200,7 @@ impl Told {
             agents: Few::default(),
             used: Few::default(),
             calls: Few::default(),
+            called: Calls::default(),
             said: String::new(),
             printed: Vec::new(),
             time: Vec::new(),
@@ -246,14 +249,18 @@ impl Told {
         list: &IndicatorList,
         whole: bool,
     ) -> io::Result<()> {
-        let (mut calls, mut sessions) = (Calls::default(), [u64::MAX; SESSIONS]);
+        let mut sessions = [u64::MAX; SESSIONS];
+        self.called.clear();
         for at in events {
             let own = reader.own(at)?;
             let slot = &mut sessions[usize::try_from(own.session).unwrap_or_default() % SESSIONS];
             let known = std::mem::replace(slot, own.session) == own.session;
             if whole {
                 let done = !matches!(own.class, ActionClass::FailedRead | ActionClass::FailedChange);
-                calls.add(own.service, own.action, done);
+                match own.call {
+                    Some(call) => self.called.add_named(&call.said, call.hash, done),
+                    None => self.called.add(own.service, own.action, done),
+                }
             }
             self.grave(own.class, Some(own.action));
             if known && list.is_empty() {
@@ -276,7 +283,7 @@ impl Told {
         }
         if whole {
             self.calls.add(found.finding, REASON_CAP);
-            self.calls.add(&calls.said(), REASON_CAP);
+            self.calls.add(&self.called.said(), REASON_CAP);
         }
         let completing = reader.get(found.completing)?;
         self.kind = Some(completing.kind);
