@@ -1,7 +1,8 @@
 //! What alerts need to know of one matching event, and where it is held: in a log, in two pieces.
 //!
 //! One piece is the event's own; the other says who did it from where, which a session's events have in common: it is
-//! written again only when it was not met lately. What it called is a number ([`Calls`]). Pieces stay at their places, so matches name events by them.
+//! written again only when it was not met lately. What it called is a number ([`Calls`]). Pieces stay at their places, so
+//! matches name events by them.
 
 use std::{cmp::Ordering, io};
 
