@@ -122,7 +122,8 @@ pub struct Calls {
     counts: Vec<Count>,
     /// Their names, one after the other.
     names: String,
-    /// Where the count of a name is, by its hash, or that of a number behind it.
+    /// Where the count of a name is, by its hash, or by a number behind it if another name has that. Hashes have no secret: an
+    /// alert lists a few thousand events at most, so whoever makes names of one hash makes a sentence slow, not wrong.
     places: FastMap<u64, usize>,
     /// The count of the call that came last: one call often comes many times.
     last: usize,

@@ -1,9 +1,8 @@
 //! The second half of correlations of a whole input: from sorted hits to what completes.
 //!
 //! In: the hits that [`Correlator`]s collected, those of some accounts at a time ([`Part`]). Out: each [`Completed`]
-//! correlation, group by group. Groups come one
-//! after the other, the hits of each in order of time; correlations that refer to correlations are looked at after
-//! those.
+//! correlation, group by group. Groups come one after the other, the hits of each in order of time; correlations that
+//! refer to correlations are looked at after those.
 
 use std::{
     cmp::Ordering,

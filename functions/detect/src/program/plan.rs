@@ -1,8 +1,9 @@
 //! What is left of rules' conditions once a record's names and shape are known.
 //!
 //! In: the conditions of rules that can match such records. Out: which of them hold for one. What `eventName`,
-//! `eventSource`, fields that no record of the shape has, and records' sorts by fields of which rules tell few things apart decide is decided
-//! when the plan is made; parts that are equal by then are one, and the first 64 of them are judged once per record.
+//! `eventSource`, fields that no record of the shape has, and records' sorts by fields of which rules tell few things
+//! apart decide is decided when the plan is made; parts that are equal by then are one, and the first 64 of them are judged
+//! once per record.
 
 use std::cell::Cell;
 
