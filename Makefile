@@ -21,7 +21,7 @@ PYSIGMA_SQLITE_VERSION := 2.1.1
 EMULATOR := $(TOOLS)/emulator/bin/ministack
 STACK_PYTHON := TOOLS=$(TOOLS) $(TOOLS)/emulator/bin/python -B
 
-.PHONY: help demo test build web lint deny test-rust test-web test-sigma check-template functions package cost coldstart test-opensearch e2e drill-stack latency-stack clean
+.PHONY: help demo test build profile web lint deny test-rust test-web test-sigma check-template functions package cost coldstart test-opensearch e2e drill-stack latency-stack clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,9 @@ demo: web ## Replay an attack through all stages and serve the dashboard (ONCE=1
 
 build: web ## Build the sentinel binary for use: target/release/sentinel
 	cargo build --locked --release --bin sentinel
+
+profile: ## Make profile/scan.profdata anew, which release builds are optimised by
+	scripts/profile
 
 test: lint test-web test-rust test-sigma check-template e2e deny ## Everything that continuous integration checks
 

@@ -370,11 +370,15 @@ fn reasons(alert: &Alert, basis: &ScoreBasis) -> Vec<String> {
 /// How many events, and which was the gravest.
 pub(crate) fn say_gravest(count: u64, at_least: bool, class: ActionClass, action: &str) -> String {
     let words = class_words(class);
-    match (at_least, count) {
-        (true, _) => format!("At least {count} events; the gravest, {action}, {words}."),
-        (false, 1) => format!("One event; the gravest, {action}, {words}."),
-        (false, _) => format!("{count} events; the gravest, {action}, {words}."),
-    }
+    let number = count.to_string();
+    // One piece of memory: a scan says this of every alert.
+    let events = match (at_least, count) {
+        (true, _) => ["At least ", &number, " events"],
+        (false, 1) => ["One event", "", ""],
+        (false, _) => ["", &number, " events"],
+    };
+    let [before, number, after] = events;
+    [before, number, after, "; the gravest, ", action, ", ", words, "."].concat()
 }
 
 /// What threat intelligence says.
