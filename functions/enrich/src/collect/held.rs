@@ -81,7 +81,9 @@ impl<'h, 'f, 'r> Held<'h, 'f, 'r> {
 impl Share<'_, '_, '_> {
     /// The events by part: a principal's are in one.
     pub(super) fn sort_out(&self) -> io::Result<Vec<Vec<Placed>>> {
-        let mut found = vec![Vec::new(); self.parts];
+        // Memory that is not touched costs nothing, and what grows is copied again and again.
+        let room = if self.parts == 1 { self.events.len() } else { 0 };
+        let mut found: Vec<Vec<_>> = (0..self.parts).map(|_| Vec::with_capacity(room)).collect();
         for &event in self.events {
             let mark = mark_in(self.held.bytes(event))?;
             let (second, nanosecond) = mark.bytes.split_first_chunk::<8>().ok_or_else(damaged)?;
@@ -109,7 +111,8 @@ impl Part {
     ) -> io::Result<(Self, Vec<Ready>, Counts)> {
         placed.sort_unstable_by(|(a, x), (b, y)| a.cmp(b).then_with(|| held.bytes(*x).cmp(held.bytes(*y))));
         let finish = held.finish;
-        let (mut known, mut alerts, mut matches) = (FastMap::default(), Vec::<Open>::new(), Vec::new());
+        let (mut known, mut alerts) = (FastMap::default(), Vec::<Open>::new());
+        let mut matches = Vec::with_capacity(2 * placed.len());
         for (_, event) in placed {
             let mark = mark_in(held.bytes(event))?;
             for rule in mark.rules() {
