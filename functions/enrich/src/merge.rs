@@ -371,7 +371,7 @@ fn reasons(alert: &Alert, basis: &ScoreBasis) -> Vec<String> {
 pub(crate) fn say_gravest(count: u64, at_least: bool, class: ActionClass, action: &str) -> String {
     let words = class_words(class);
     let number = count.to_string();
-    // One piece of memory: a scan says this of every alert.
+    // Put together, not formatted: a scan says this of every alert.
     let events = match (at_least, count) {
         (true, _) => ["At least ", &number, " events"],
         (false, 1) => ["One event", "", ""],

@@ -112,6 +112,7 @@ impl Part {
         placed.sort_unstable_by(|(a, x), (b, y)| a.cmp(b).then_with(|| held.bytes(*x).cmp(held.bytes(*y))));
         let finish = held.finish;
         let (mut known, mut alerts) = (FastMap::default(), Vec::<Open>::new());
+        // Most events match one rule or two.
         let mut matches = Vec::with_capacity(2 * placed.len());
         for (_, event) in placed {
             let mark = mark_in(held.bytes(event))?;
