@@ -24,9 +24,10 @@ mod watch;
 
 use args::{Cli, Command};
 
-/// A scan makes and drops many small pieces on every thread.
+/// A scan makes and drops many small pieces on every thread: what was dropped last is still near the processor, and is
+/// given out first.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;

@@ -8,7 +8,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufWriter, Write},
+    io::{self, BufRead as _, BufWriter, Write},
     path::Path,
     process::ExitCode,
     sync::Arc,
@@ -125,7 +125,7 @@ fn finish(work: &Work, found: Vec<work::Found>, args: &ScanArgs, summary: &mut S
     let alerts = Collected::new(collectors, work.labels(), sentinel_replay::say, work.list());
     let found = sentinel_replay::correlations(work.rules(), correlator.unwrap_or_default(), &alerts, work.threads())?;
     let alerts = alerts.with(found);
-    let mut out = BufWriter::with_capacity(256 * 1024, io::stdout().lock());
+    let mut out = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
     let mut counts = Counts::default();
     let printed = print(alerts, wanted, &others, &steps, args, &mut counts, &mut out);
     for (level, count) in Level::ALL.into_iter().zip(counts) {
@@ -148,17 +148,16 @@ fn print(
     out: &mut impl Write,
 ) -> io::Result<()> {
     match wanted.form {
-        Form::Line => alerts.tell(wanted, others, counts, &mut |line| {
-            out.write_all(line)?;
-            out.write_all(b"\n")
-        }),
+        Form::Line => alerts.tell(wanted, others, counts, &mut |lines| out.write_all(lines)),
         Form::Row => {
             let (mut rows, mut more) = (Vec::new(), 0);
-            alerts.tell(wanted, others, counts, &mut |row| {
-                if rows.len() < TABLE_ROWS {
-                    rows.push(serde_json::from_slice(row)?);
-                } else {
-                    more += 1;
+            alerts.tell(wanted, others, counts, &mut |lines| {
+                for row in lines.lines() {
+                    if rows.len() < TABLE_ROWS {
+                        rows.push(serde_json::from_str(&row?)?);
+                    } else {
+                        more += 1;
+                    }
                 }
                 Ok(())
             })?;
@@ -166,8 +165,10 @@ fn print(
         }
         Form::Brief => {
             let mut briefs: Vec<AlertBrief> = Vec::new();
-            alerts.tell(wanted, others, counts, &mut |brief| {
-                briefs.push(serde_json::from_slice(brief)?);
+            alerts.tell(wanted, others, counts, &mut |lines| {
+                for brief in lines.lines() {
+                    briefs.push(serde_json::from_str(&brief?)?);
+                }
                 Ok(())
             })?;
             let incidents = incident::group_briefs(&briefs, steps.all());

@@ -42,11 +42,13 @@ pub struct Matcher<'r> {
 #[derive(Debug)]
 pub struct Memory(pub(crate) Scratch);
 
-/// What is known of records of one shape.
+/// What is known of records of one shape. Most have one pair, which is found without going through a table: that would be
+/// three reads, one after the other, of memory that was not used lately.
 #[derive(Debug)]
 struct Shape {
     layout: Layout,
-    pairs: FastMap<Box<str>, Pair>,
+    first: Option<(Box<str>, Pair)>,
+    more: FastMap<Box<str>, Pair>,
 }
 
 /// What is known of those with one pair of names.
@@ -56,7 +58,9 @@ struct Pair {
     candidates: Vec<(u32, Id)>,
     /// What their plans are told apart by.
     by: By,
-    plans: FastMap<Sorts, Plan>,
+    /// The plan of the first record, and those of others.
+    first: (Sorts, Plan),
+    more: FastMap<Sorts, Plan>,
 }
 
 impl<'r> Matcher<'r> {
@@ -75,8 +79,8 @@ impl<'r> Matcher<'r> {
             (*plans, *lists) = (0, Lists::default());
             scratch.forget_lists();
         }
-        let Shape { layout, pairs } =
-            shapes.of(record, || Shape { layout: rules.fields().layout(), pairs: FastMap::default() });
+        let Shape { layout, first, more } =
+            shapes.of(record, || Shape { layout: rules.fields().layout(), first: None, more: FastMap::default() });
         let fields = rules.fields().of_shape(record, Some(layout), scratch);
         let Some((source, name)) = Header::of(&fields).and_then(|header| header.source.zip(header.name)) else {
             rules.matches_of(&fields, hits);
@@ -91,14 +95,29 @@ impl<'r> Matcher<'r> {
         // Both are ASCII: nothing else makes the same pair.
         pair.push(BETWEEN_TEXTS);
         pair.push_str(name);
-        let pair = match pairs.get_mut(pair.as_str()) {
-            Some(known) => known,
-            None => pairs.entry(pair.as_str().into()).or_insert_with(|| Pair::of(rules, &fields, lists)),
-        };
-        let plan = pair.plans.entry(fields.sorts(lists, pair.by)).or_insert_with(|| {
+        let name = pair.as_str();
+        let mut new = || {
             *plans += 1;
-            Plan::new(rules.graph(), &fields, &pair.candidates, lists, pair.by)
-        });
+            Pair::of(rules, &fields, lists)
+        };
+        let pair = match first {
+            None => &mut first.insert((name.into(), new())).1,
+            Some((known, pair)) if **known == *name => pair,
+            Some(_) => match more.get_mut(name) {
+                Some(known) => known,
+                None => more.entry(name.into()).or_insert_with(new),
+            },
+        };
+        let Pair { candidates, by, first, more } = pair;
+        let sorts = fields.sorts(lists, *by);
+        let plan = if first.0 == sorts {
+            &mut first.1
+        } else {
+            more.entry(sorts).or_insert_with(|| {
+                *plans += 1;
+                Plan::new(rules.graph(), &fields, candidates, lists, *by)
+            })
+        };
         plan.ask(rules.graph(), &fields, |rule| hits.push(RuleIndex(rule)));
         Looked(fields)
     }
@@ -110,7 +129,9 @@ impl Pair {
         rules.candidates(record, |number, condition| candidates.push((number, condition)));
         candidates.sort_unstable();
         let plan = Plan::new(rules.graph(), record, &candidates, lists, By::default());
-        Self { candidates, by: plan.few(record).into_by(lists), plans: FastMap::default() }
+        let by = plan.few(record).into_by(lists);
+        let first = (record.sorts(lists, by), Plan::new(rules.graph(), record, &candidates, lists, by));
+        Self { candidates, by, first, more: FastMap::default() }
     }
 }
 

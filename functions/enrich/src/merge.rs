@@ -4,7 +4,7 @@
 //! members, everything else is a union, a minimum, a maximum, or the smallest few of a union. In: the alert
 //! as it stands, a detection, how many of its members are new. Out: the alert as it stands now.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use sentinel_model::{
     Alert, Attack, Detection, EventRef, Indicators, KeyUse, Level, Member, Principal, Provenance, RuleRef, Window,
@@ -357,7 +357,9 @@ pub(crate) fn category(rule: &RuleRef, labels: &Attack) -> String {
 fn reasons(alert: &Alert, basis: &ScoreBasis) -> Vec<String> {
     let mut said: Vec<String> = basis.reasons.iter().cloned().collect();
     if let Some((class, action)) = &basis.gravest {
-        said.push(say_gravest(alert.event_count, alert.at_least, *class, action));
+        let mut gravest = String::new();
+        say_gravest(alert.event_count, alert.at_least, *class, action, &mut gravest);
+        said.push(gravest);
     }
     said.extend(basis.findings.iter().map(say_finding));
     if basis.lookup_failed {
@@ -367,18 +369,19 @@ fn reasons(alert: &Alert, basis: &ScoreBasis) -> Vec<String> {
     said
 }
 
-/// How many events, and which was the gravest.
-pub(crate) fn say_gravest(count: u64, at_least: bool, class: ActionClass, action: &str) -> String {
-    let words = class_words(class);
-    let number = count.to_string();
+/// Appends how many events, and which was the gravest.
+pub(crate) fn say_gravest(count: u64, at_least: bool, class: ActionClass, action: &str, said: &mut String) {
+    if !at_least && count == 1 {
+        said.push_str("One event");
+    } else {
+        said.push_str(if at_least { "At least " } else { "" });
+        // Writing to a text cannot fail.
+        let _ = write!(said, "{count} events");
+    }
     // Put together, not formatted: a scan says this of every alert.
-    let events = match (at_least, count) {
-        (true, _) => ["At least ", &number, " events"],
-        (false, 1) => ["One event", "", ""],
-        (false, _) => ["", &number, " events"],
-    };
-    let [before, number, after] = events;
-    [before, number, after, "; the gravest, ", action, ", ", words, "."].concat()
+    for part in ["; the gravest, ", action, ", ", class_words(class), "."] {
+        said.push_str(part);
+    }
 }
 
 /// What threat intelligence says.

@@ -20,7 +20,9 @@ pub struct Group(pub Vec<Option<String>>);
 impl Group {
     /// A short key for the group within one version of a rule.
     pub fn key(&self, fingerprint: u64) -> u128 {
-        let mut bytes = fingerprint.to_le_bytes().to_vec();
+        let texts: usize = self.0.iter().flatten().map(String::len).sum();
+        let mut bytes = Vec::with_capacity(8 + 9 * self.0.len() + texts);
+        bytes.extend(fingerprint.to_le_bytes());
         for value in &self.0 {
             match value {
                 Some(text) => {

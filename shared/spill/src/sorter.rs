@@ -21,20 +21,22 @@ const WORTH_DIGITS: usize = 2_000;
 /// Bytes of the budget for each record that room is made for at once, and so many records at most.
 const RESERVED: usize = 48;
 const MOST_RESERVED: usize = 1 << 20;
+/// Bytes before each record in memory: its length.
+const LENGTH: usize = 4;
 /// Bytes before each record of a run: its key and its length.
-const HEAD: usize = 20;
+const HEAD: usize = 16 + LENGTH;
 /// Bytes read of a run at once, at most and at least.
 const READ: (usize, usize) = (64 * 1024, 4 * 1024);
 /// Bytes that reading of all runs together may hold.
 const READ_ALL: usize = 4 << 20;
 
-/// Where a record is, and its key.
+/// Where a record is, and its key. As small as it can be: all of them are moved to be sorted.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     key: (u64, u64),
     block: u32,
+    /// Where its length stands, in [`LENGTH`] bytes; its bytes follow.
     start: u32,
-    len: u32,
 }
 
 /// Sorts records.
@@ -152,11 +154,13 @@ impl Sorter {
         let block = self.blocks.len() - 1;
         let into = &mut self.blocks[block];
         let start = into.len();
+        into.extend_from_slice(&[0; LENGTH]);
         write(into);
-        let len = into.len() - start;
+        let len = into.len() - start - LENGTH;
         let number = |n: usize| u32::try_from(n).map_err(|_| io::Error::other("a record of 4 GB"));
-        self.slots.push(Slot { key: halves(key), block: number(block)?, start: number(start)?, len: number(len)? });
-        self.used += len + size_of::<Slot>() + beside;
+        into[start..start + LENGTH].copy_from_slice(&number(len)?.to_le_bytes());
+        self.slots.push(Slot { key: halves(key), block: number(block)?, start: number(start)? });
+        self.used += LENGTH + len + size_of::<Slot>() + beside;
         if self.is_full() { self.spill() } else { Ok(()) }
     }
 
@@ -255,8 +259,10 @@ impl Sorter {
 }
 
 fn bytes_of<'a>(blocks: &'a [Vec<u8>], slot: &Slot) -> &'a [u8] {
-    let start = slot.start as usize;
-    &blocks[slot.block as usize][start..start + slot.len as usize]
+    let record = &blocks[slot.block as usize][slot.start as usize..];
+    let mut len = [0; LENGTH];
+    len.copy_from_slice(&record[..LENGTH]);
+    &record[LENGTH..LENGTH + u32::from_le_bytes(len) as usize]
 }
 
 /// Where records in order come from.
@@ -476,7 +482,7 @@ mod tests {
             state >> 20
         };
         for (upper, lower, budget) in
-            [(u64::MAX, u64::MAX, 1 << 30), (500, 3, 1 << 30), (1, 2, 1 << 30), (500, 3, 200_000)]
+            [(u64::MAX, u64::MAX, 1 << 30), (500, 3, 1 << 30), (1, 2, 1 << 30), (500, 3, 150_000)]
         {
             let mut sorter = Sorter::new(budget);
             let mut expected = Vec::new();

@@ -204,16 +204,9 @@ fn split_order(piece: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked((u32::from_le_bytes(*id) as usize).checked_add(TIME + 1 + 8)?)
 }
 
-/// What an event called, by its number or by its names.
-fn call_of<'a>(
-    calls: &'a Calls,
-    number: [u8; 4],
-    names: (Option<&'a str>, Option<&'a str>),
-) -> Option<(&'a str, &'a str, Option<&'a Call>)> {
-    match u32::from_le_bytes(number) {
-        NONE => Some((names.0?, names.1?, None)),
-        number => calls.get(number).map(|call| (&*call.service, &*call.action, Some(call))),
-    }
+/// What an event called, by its number.
+fn named(calls: &Calls, number: u32) -> Option<(&str, &str, Option<&Call>)> {
+    calls.get(number).map(|call| (&*call.service, &*call.action, Some(call)))
 }
 
 fn read<'a>(piece: &'a [u8], session: &'a [u8], calls: &'a Calls) -> Option<Fact<'a>> {
@@ -222,7 +215,10 @@ fn read<'a>(piece: &'a [u8], session: &'a [u8], calls: &'a Calls) -> Option<Fact
     let (class, rest) = rest.split_first()?;
     let (call, rest) = rest.get(8..)?.split_first_chunk::<4>()?;
     let [service, action, invoked_by, failure] = take(rest)?;
-    let (service, action, _) = call_of(calls, *call, (service, action))?;
+    let (service, action) = match u32::from_le_bytes(*call) {
+        NONE => (service?, action?),
+        number => named(calls, number).map(|(service, action, _)| (service, action))?,
+    };
     let (kind, session) = session.split_first()?;
     let [account, principal, who, region, source, user_agent, access_key] = take(session)?;
     Some(Fact {
@@ -251,8 +247,13 @@ fn read_own<'a>(piece: &'a [u8], worker: u64, calls: &'a Calls) -> Option<Own<'a
     let (class, rest) = rest.split_first()?;
     let (session, rest) = rest.split_first_chunk::<8>()?;
     let (call, rest) = rest.split_first_chunk::<4>()?;
-    let [service, action, _, _] = take(rest)?;
-    let (service, action, call) = call_of(calls, *call, (service, action))?;
+    let (service, action, call) = match u32::from_le_bytes(*call) {
+        NONE => {
+            let [service, action, _, _] = take(rest)?;
+            (service?, action?, None)
+        }
+        number => named(calls, number)?,
+    };
     Some(Own {
         time: time_of(order)?,
         id: std::str::from_utf8(id.strip_suffix(&[0])?).ok()?,

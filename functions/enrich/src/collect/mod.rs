@@ -72,7 +72,7 @@ impl Collector {
     fn with(budget: usize, worker: u16, events: Sorter) -> Self {
         Self {
             // While all events are in memory, their facts are read in about the order in which they lie.
-            facts: Facts::new(budget / 8, worker),
+            facts: Facts::new(budget / 4, worker),
             events,
             counted: Keys::new(budget / 10),
             classes: Classes::default(),
@@ -211,8 +211,9 @@ impl<'r> Collected<'r> {
         Self { found: found.0, ..self }
     }
 
-    /// Hands the alerts, and those of `others`, to `take` in order, in the form that is wanted, and adds to
-    /// `counts` how many there are of each level, wanted or not, before it does. The order is that of the first event's time, then the id; rows begin with the gravest level.
+    /// Hands the alerts, and those of `others`, to `take` in order, in the form that is wanted, each on a line of its own,
+    /// some whole lines at a time, and adds to `counts` how many there are of each level, wanted or not, before it does.
+    /// The order is that of the first event's time, then the id; rows begin with the gravest level.
     pub fn tell(
         self,
         wanted: Wanted,

@@ -73,8 +73,8 @@ struct Teller<'p, 'f, 'r> {
     found: Told,
 }
 
-/// A block's text, and where its alerts end in it.
-type Printed = (Vec<u8>, Vec<usize>);
+/// A block's lines.
+type Printed = Vec<u8>;
 
 /// Blocks that are printed and wait for their turn.
 #[derive(Default)]
@@ -138,7 +138,7 @@ impl<'p, 'f, 'r> Printer<'p, 'f, 'r> {
             let (mut teller, mut printed) = (Teller::new(self), Printed::default());
             return self.blocks.iter().try_for_each(|block| {
                 teller.block(*block, &mut printed)?;
-                give(&printed, take)
+                take(&printed)
             });
         }
         let (waiting, changed) = (Mutex::new(Waiting::default()), Condvar::new());
@@ -160,7 +160,7 @@ impl<'p, 'f, 'r> Printer<'p, 'f, 'r> {
                 drop(all);
                 changed.notify_all();
                 given = block.and_then(|block| {
-                    give(&block, take)?;
+                    take(&block)?;
                     waiting.lock().unwrap_or_else(PoisonError::into_inner).spare.push(block);
                     Ok(())
                 });
@@ -254,18 +254,15 @@ impl<'p, 'f, 'r> Teller<'p, 'f, 'r> {
     }
 
     /// Prints a block into memory of another one.
-    fn block(&mut self, Block { ready: block, in_order }: Block<'_>, (text, ends): &mut Printed) -> io::Result<()> {
+    fn block(&mut self, Block { ready: block, in_order }: Block<'_>, text: &mut Printed) -> io::Result<()> {
         text.clear();
-        ends.clear();
         for of_one_place in block.chunk_by(|a, b| !in_order && a.place == b.place) {
             if let [ready] = of_one_place {
                 self.one(&ready.source, None, text)?;
-                ends.push(text.len());
                 continue;
             }
             for (id, source) in self.names.named(of_one_place)? {
                 self.one(&source, Some(id), text)?;
-                ends.push(text.len());
             }
         }
         Ok(())
@@ -311,13 +308,4 @@ impl<'p, 'f, 'r> Teller<'p, 'f, 'r> {
         told.end(rule);
         Ok(told)
     }
-}
-
-fn give((text, ends): &Printed, take: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-    let mut from = 0;
-    for &end in ends {
-        take(&text[from..end])?;
-        from = end;
-    }
-    Ok(())
 }

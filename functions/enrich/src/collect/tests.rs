@@ -1,5 +1,7 @@
 //! Collecting the matches of single events gives what merging their detections gives, however they come.
 
+use std::io::BufRead as _;
+
 use proptest::prelude::*;
 use sentinel_model::{Attack, Detection, Member, RuleRef, alert::MatchedRule, incident::AlertBrief};
 
@@ -143,8 +145,9 @@ fn told(
 ) -> (Vec<String>, Counts) {
     let (mut lines, mut counts, rules) = (Vec::new(), Counts::default(), rules());
     let all = Collected::new(collectors, labels(&rules), say, Arc::clone(list));
-    all.tell(wanted, others, &mut counts, &mut |line| {
-        lines.push(String::from_utf8(line.to_vec()).unwrap());
+    all.tell(wanted, others, &mut counts, &mut |some| {
+        assert_eq!(some.last(), Some(&b'\n'), "whole lines");
+        lines.extend(some.lines().map(Result::unwrap));
         Ok(())
     })
     .unwrap();
@@ -333,8 +336,8 @@ proptest! {
         let collected = Collected::new(vec![collector], labels(&rules), say, list).with(found);
         let form = Wanted { form: Form::Line, min_level: Level::Low, threads: 2 };
         collected
-            .tell(form, &[], &mut counts, &mut |line| {
-                told.push(String::from_utf8(line.to_vec()).unwrap());
+            .tell(form, &[], &mut counts, &mut |some| {
+                told.extend(some.lines().map(Result::unwrap));
                 Ok(())
             })
             .unwrap();

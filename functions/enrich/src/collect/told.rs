@@ -161,6 +161,8 @@ pub(super) struct Told {
     agents: Few,
     /// The first keys, uncut.
     used: Few,
+    /// Memory of an action's name.
+    spare: String,
     /// Sentences on what was done.
     calls: Few,
     /// What the events of a correlation's alert called.
@@ -199,6 +201,7 @@ impl Told {
             keys: Few::default(),
             agents: Few::default(),
             used: Few::default(),
+            spare: String::new(),
             calls: Few::default(),
             called: Calls::default(),
             said: String::new(),
@@ -219,7 +222,9 @@ impl Told {
         let all =
             [&mut self.ids, &mut self.addresses, &mut self.keys, &mut self.agents, &mut self.used, &mut self.calls];
         all.into_iter().for_each(Few::clear);
-        self.basis.gravest = None;
+        if let Some((_, action)) = self.basis.gravest.take() {
+            self.spare = action;
+        }
         self.basis.findings.clear();
         self.printed.clear();
         self.time.clear();
@@ -353,7 +358,12 @@ impl Told {
                     named.push_str(action);
                 }
             }
-            none => *none = Some((class, action.to_owned())),
+            none => {
+                let mut named = std::mem::take(&mut self.spare);
+                named.clear();
+                named.push_str(action);
+                *none = Some((class, named));
+            }
         }
     }
 
@@ -404,13 +414,14 @@ impl Told {
         (self.members.min(MEMBER_CAP), self.at_least || self.members > MEMBER_CAP)
     }
 
-    /// Appends the alert in the form that is wanted.
+    /// Appends the alert in the form that is wanted, as one line.
     pub(super) fn write(&mut self, form: Form, id: &str, rule: &RuleTexts<'_>, out: &mut Vec<u8>) -> io::Result<()> {
         match form {
             Form::Line => self.line(id, rule, out)?,
-            Form::Row => serde_json::to_writer(out, &self.row(rule))?,
-            Form::Brief => serde_json::to_writer(out, &self.brief(id, rule))?,
+            Form::Row => serde_json::to_writer(&mut *out, &self.row(rule))?,
+            Form::Brief => serde_json::to_writer(&mut *out, &self.brief(id, rule))?,
         }
+        out.push(b'\n');
         Ok(())
     }
 
@@ -432,7 +443,9 @@ impl Told {
         out.extend_from_slice(b",\"attack\":");
         out.extend_from_slice(&of_rule.attack);
         out.extend_from_slice(b",\"reasons\":[");
-        self.reasons(rule.rule.why.text(), of_rule, self.count(), out)?;
+        let mut said = std::mem::take(&mut self.said);
+        self.reasons(rule.rule.why.text(), of_rule, &mut said, out)?;
+        self.said = said;
         out.extend_from_slice(b"],\"superseded_by\":null}");
         Ok(())
     }
@@ -466,19 +479,13 @@ impl Told {
         Ok(())
     }
 
-    fn reasons(
-        &self,
-        why: &str,
-        of_rule: &RuleJson,
-        (count, at_least): (u64, bool),
-        out: &mut Vec<u8>,
-    ) -> io::Result<()> {
+    fn reasons(&self, why: &str, of_rule: &RuleJson, said: &mut String, out: &mut Vec<u8>) -> io::Result<()> {
         // The rule's sentence stands among the calls in order, once.
         let calls = &self.calls.texts;
         let at = calls.partition_point(|call| call.as_str() < why);
-        let said = calls.get(at).map(String::as_str) == Some(why);
+        let known = calls.get(at).map(String::as_str) == Some(why);
         let (before, after) = calls.split_at(at);
-        let after = (!said).then_some(None).into_iter().chain(after.iter().map(Some));
+        let after = (!known).then_some(None).into_iter().chain(after.iter().map(Some));
         for sentence in before.iter().map(Some).chain(after).take(REASON_CAP) {
             match sentence {
                 Some(call) => text(out, call)?,
@@ -487,7 +494,10 @@ impl Told {
             out.push(b',');
         }
         if let Some((class, action)) = &self.basis.gravest {
-            gravest(out, count, at_least, *class, action)?;
+            let (count, at_least) = self.count();
+            said.clear();
+            merge::say_gravest(count, at_least, *class, action, said);
+            text(out, said)?;
             out.push(b',');
         }
         for finding in &self.basis.findings {
@@ -540,12 +550,12 @@ impl Told {
     }
 }
 
-/// Appends a whole alert in the form that is wanted.
+/// Appends a whole alert in the form that is wanted, as one line.
 pub(super) fn write_alert(form: Form, alert: &Alert, out: &mut Vec<u8>) -> io::Result<()> {
     match form {
-        Form::Line => serde_json::to_writer(out, &alert.to_view())?,
+        Form::Line => serde_json::to_writer(&mut *out, &alert.to_view())?,
         Form::Row => serde_json::to_writer(
-            out,
+            &mut *out,
             &Row {
                 level: alert.level,
                 score: alert.score,
@@ -558,8 +568,9 @@ pub(super) fn write_alert(form: Form, alert: &Alert, out: &mut Vec<u8>) -> io::R
                 at_least: alert.at_least,
             },
         )?,
-        Form::Brief => serde_json::to_writer(out, &AlertBrief::of(alert))?,
+        Form::Brief => serde_json::to_writer(&mut *out, &AlertBrief::of(alert))?,
     }
+    out.push(b'\n');
     Ok(())
 }
 
@@ -593,10 +604,6 @@ fn texts<'a>(out: &mut Vec<u8>, all: impl Iterator<Item = &'a String>) -> io::Re
     out.pop_if(|last| *last == b',');
     out.push(b']');
     Ok(())
-}
-
-fn gravest(out: &mut Vec<u8>, count: u64, at_least: bool, class: ActionClass, action: &str) -> io::Result<()> {
-    text(out, &merge::say_gravest(count, at_least, class, action))
 }
 
 fn indicators(fact: &Fact<'_>, principal: bool) -> Vec<Indicator> {
