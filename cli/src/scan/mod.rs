@@ -8,7 +8,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead as _, BufWriter, Write},
+    io::{self, BufWriter, Write},
     path::Path,
     process::ExitCode,
     sync::Arc,
@@ -152,9 +152,10 @@ fn print(
         Form::Row => {
             let (mut rows, mut more) = (Vec::new(), 0);
             alerts.tell(wanted, others, counts, &mut |lines| {
-                for row in lines.lines() {
+                for row in serde_json::Deserializer::from_slice(lines).into_iter() {
+                    let row = row?;
                     if rows.len() < TABLE_ROWS {
-                        rows.push(serde_json::from_str(&row?)?);
+                        rows.push(row);
                     } else {
                         more += 1;
                     }
@@ -166,8 +167,8 @@ fn print(
         Form::Brief => {
             let mut briefs: Vec<AlertBrief> = Vec::new();
             alerts.tell(wanted, others, counts, &mut |lines| {
-                for brief in lines.lines() {
-                    briefs.push(serde_json::from_str(&brief?)?);
+                for brief in serde_json::Deserializer::from_slice(lines).into_iter() {
+                    briefs.push(brief?);
                 }
                 Ok(())
             })?;

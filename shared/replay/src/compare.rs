@@ -87,15 +87,18 @@ pub fn compare(pair: &Pair, passes: Vec<Pass>, list: &Arc<IndicatorList>, thread
     let mut alerts = Sorter::new(BUDGET);
     let mut counts = [Counts::default(); 2];
     for (side, (halves, loaded)) in halves.into_iter().zip(pair.sides()).enumerate() {
-        alerts_of(&loaded.rules, halves, list, threads, &mut counts[side], &mut |line| {
-            let mut alert: Outline = serde_json::from_slice(line)?;
-            alert.event_ids.truncate(SAMPLE_EVENTS);
-            let mut written = Ok(());
-            alerts.push(hash::hash_128(alert.alert_id.as_bytes()), 0, |into| {
-                into.push(u8::from(side == 1));
-                written = serde_json::to_writer(into, &alert);
-            })?;
-            Ok(written?)
+        alerts_of(&loaded.rules, halves, list, threads, &mut counts[side], &mut |lines| {
+            for alert in serde_json::Deserializer::from_slice(lines).into_iter::<Outline>() {
+                let mut alert = alert?;
+                alert.event_ids.truncate(SAMPLE_EVENTS);
+                let mut written = Ok(());
+                alerts.push(hash::hash_128(alert.alert_id.as_bytes()), 0, |into| {
+                    into.push(u8::from(side == 1));
+                    written = serde_json::to_writer(into, &alert);
+                })?;
+                written?;
+            }
+            Ok(())
         })?;
     }
     report.baseline = Side::of(&pair.baseline.report, &counts[0], report.days);
@@ -106,7 +109,7 @@ pub fn compare(pair: &Pair, passes: Vec<Pass>, list: &Arc<IndicatorList>, thread
     differences.tell(pair, report)
 }
 
-/// Hands each alert of one set to `take`, as a line of JSON.
+/// Hands the alerts of one set to `take`, a line of JSON each, some lines at a time.
 fn alerts_of(
     rules: &RuleSet,
     halves: Vec<Half>,
