@@ -16,7 +16,10 @@ impl Progress {
             ProgressStyle::with_template("{spinner} {pos}/{len} files  {prefix} records  {elapsed}  {wide_msg}")
                 .unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style);
-        bar.enable_steady_tick(Duration::from_millis(200));
+        // It takes a thread, which nobody would see anything of.
+        if !bar.is_hidden() {
+            bar.enable_steady_tick(Duration::from_millis(200));
+        }
         Self(bar)
     }
 

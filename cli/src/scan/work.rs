@@ -10,14 +10,13 @@ use std::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    thread,
 };
 
 use anyhow::{Context, Result};
 use sentinel_detect::{Call, Correlator, Looked, Matcher, Noted, RuleIndex, RuleSet, ScorerError};
 use sentinel_enrich::{
     Accumulator, Collector, IndicatorList,
-    collect::{Fact, Who},
+    collect::{Fact, Who, at_once},
 };
 use sentinel_ingest::{
     self as ingest, Envelope, Head, Limits, Record, Seen, Sight, identity, lineage,
@@ -121,16 +120,8 @@ impl Work {
         let collectors = Collector::several(MATCHES, u16::try_from(workers)?);
         let made = collectors.into_iter().zip(0..).map(|(collector, n)| Worker::new(self, n, workers, collector));
         let made = made.collect::<Result<Vec<_>>>()?;
-        let found = if workers == 1 {
-            made.into_iter().map(|worker| worker.work(&progress)).collect()
-        } else {
-            let progress = &progress;
-            thread::scope(|scope| {
-                let running: Vec<_> = made.into_iter().map(|one| scope.spawn(move || one.work(progress))).collect();
-                let joined = running.into_iter().map(thread::ScopedJoinHandle::join);
-                joined.map(|one| one.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-            })
-        };
+        let jobs = made.into_iter().map(|worker| || worker.work(&progress)).collect();
+        let found = at_once(workers, jobs);
         progress.finish();
         found
     }

@@ -122,11 +122,18 @@ fn is_marker(text: &str) -> bool {
 fn is_plain_text(text: &str) -> bool {
     // Without a way out early, many bytes are looked at at once.
     let control = |b: u8| u8::from(b != b'\n' && (b < 0x20 || b == 0x7f));
-    text.bytes().fold(0, |all, b| all | control(b)) == 0
-        && (text.is_ascii()
-            || !text.chars().any(|c| {
-                matches!(c, '\u{80}'..='\u{a0}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
-            }))
+    text.bytes().fold(0, |all, b| all | control(b)) == 0 && !has_rare_letter(text)
+}
+
+/// Whether a letter is in it that YAML reads as the end of a line, or not at all. All of them begin with one of three
+/// bytes.
+fn has_rare_letter(text: &str) -> bool {
+    text.bytes().enumerate().filter(|(_, byte)| matches!(byte, 0xc2 | 0xe2 | 0xef)).any(|(at, _)| {
+        // No other than the first byte of a letter is one of these.
+        text.get(at..).and_then(|rest| rest.chars().next()).is_none_or(|letter| {
+            matches!(letter, '\u{80}'..='\u{a0}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+        })
+    })
 }
 
 impl<'a> Reader<'a> {

@@ -291,8 +291,8 @@ impl<'f, 'r> Finish<'f, 'r> {
     }
 }
 
-/// Runs jobs side by side on so many threads, on this one if that is enough; what they give, in their order.
-pub fn at_once<T: Send>(threads: usize, jobs: Vec<impl FnOnce() -> io::Result<T> + Send>) -> io::Result<Vec<T>> {
+/// Runs jobs side by side on so many threads, this one among them; what they give, in their order.
+pub fn at_once<T: Send, E: Send>(threads: usize, jobs: Vec<impl FnOnce() -> Result<T, E> + Send>) -> Result<Vec<T>, E> {
     let threads = threads.min(jobs.len());
     if threads <= 1 {
         return jobs.into_iter().map(|job| job()).collect();
@@ -304,15 +304,16 @@ pub fn at_once<T: Send>(threads: usize, jobs: Vec<impl FnOnce() -> io::Result<T>
         while let Some((n, job)) = next() {
             done.push((n, job()?));
         }
-        io::Result::Ok(done)
+        Ok(done)
     };
-    let mut all = Vec::new();
-    thread::scope(|scope| {
-        let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        running.into_iter().try_for_each(|one| {
+    let mut all = thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let mut all = work()?;
+        others.into_iter().try_for_each(|one| {
             all.extend(one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
-            io::Result::Ok(())
-        })
+            Ok(())
+        })?;
+        Ok(all)
     })?;
     all.sort_unstable_by_key(|(n, _)| *n);
     Ok(all.into_iter().map(|(_, given)| given).collect())

@@ -4,10 +4,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::{
-        Condvar, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
     thread,
 };
 
@@ -76,32 +73,92 @@ struct Teller<'p, 'f, 'r> {
 /// A block's lines.
 type Printed = Vec<u8>;
 
-/// Blocks that are printed and wait for their turn.
+/// Blocks that are printed and wait for their turn, and who waits for what.
 #[derive(Default)]
 struct Waiting {
     blocks: BTreeMap<usize, io::Result<Printed>>,
     /// Memory of those that were taken: taking it anew costs as much as filling it.
     spare: Vec<Printed>,
+    /// The block that nobody has begun yet.
+    unbegun: usize,
     /// The block that is next to be taken.
     next: usize,
     /// Whoever takes them has stopped.
     stopped: bool,
+    /// How many threads wait. Waking costs a call of the system even where nobody does.
+    asleep: usize,
+}
+
+/// What the threads share.
+struct Turns {
+    /// How many blocks there are.
+    blocks: usize,
+    /// So many may be ready before the one that is next.
+    ahead: usize,
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+impl Turns {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until something has changed.
+    fn wait<'a>(&self, mut all: MutexGuard<'a, Waiting>) -> MutexGuard<'a, Waiting> {
+        all.asleep += 1;
+        let mut all = self.changed.wait(all).unwrap_or_else(PoisonError::into_inner);
+        all.asleep -= 1;
+        all
+    }
+
+    fn tell(&self, all: &Waiting) {
+        if all.asleep > 0 {
+            self.changed.notify_all();
+        }
+    }
+
+    /// A block to print and memory for it; none where all are begun, or enough are ready.
+    fn begin(&self, all: &mut Waiting) -> Option<(usize, Printed)> {
+        let n = all.unbegun;
+        if all.stopped || n >= self.blocks || n >= all.next + self.ahead {
+            return None;
+        }
+        all.unbegun += 1;
+        Some((n, all.spare.pop().unwrap_or_default()))
+    }
+
+    /// Has the others go home, however the one that takes blocks ended.
+    fn stop(&self) {
+        let mut all = self.lock();
+        all.stopped = true;
+        self.tell(&all);
+    }
 }
 
 /// Tells whoever waits for a block that it will not come because its thread panicked.
 struct Alarm<'a> {
     n: usize,
-    waiting: &'a Mutex<Waiting>,
-    changed: &'a Condvar,
+    turns: &'a Turns,
 }
 
 impl Drop for Alarm<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
             let block = Err(io::Error::other("a thread that prints alerts panicked"));
-            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).blocks.insert(self.n, block);
-            self.changed.notify_all();
+            let mut all = self.turns.lock();
+            all.blocks.insert(self.n, block);
+            self.turns.tell(&all);
         }
+    }
+}
+
+/// Stops the others when it is dropped.
+struct Stop<'a>(&'a Turns);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
     }
 }
 
@@ -141,61 +198,68 @@ impl<'p, 'f, 'r> Printer<'p, 'f, 'r> {
                 take(&printed)
             });
         }
-        let (waiting, changed) = (Mutex::new(Waiting::default()), Condvar::new());
-        let started = AtomicUsize::new(0);
+        let turns = Turns {
+            blocks: self.blocks.len(),
+            ahead: threads * AHEAD,
+            waiting: Mutex::default(),
+            changed: Condvar::new(),
+        };
         thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| self.work(threads * AHEAD, &started, &waiting, &changed));
+            for _ in 1..threads {
+                scope.spawn(|| self.help(&turns));
             }
-            let mut given = Ok(());
-            for n in 0..self.blocks.len() {
-                let mut all = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-                let block = loop {
-                    if let Some(block) = all.blocks.remove(&n) {
-                        break block;
-                    }
-                    all = changed.wait(all).unwrap_or_else(PoisonError::into_inner);
-                };
-                all.next = n + 1;
-                drop(all);
-                changed.notify_all();
-                given = block.and_then(|block| {
-                    take(&block)?;
-                    waiting.lock().unwrap_or_else(PoisonError::into_inner).spare.push(block);
-                    Ok(())
-                });
-                if given.is_err() {
-                    break;
-                }
-            }
-            waiting.lock().unwrap_or_else(PoisonError::into_inner).stopped = true;
-            changed.notify_all();
-            given
+            let _stop = Stop(&turns);
+            let mut teller = Teller::new(self);
+            (0..self.blocks.len()).try_for_each(|n| {
+                let block = self.nth(n, &mut teller, &turns)?;
+                take(&block)?;
+                turns.lock().spare.push(block);
+                Ok(())
+            })
         })
     }
 
-    /// One thread: makes blocks until none is left, not too far ahead of the one that is next.
-    fn work(&self, ahead: usize, started: &AtomicUsize, waiting: &Mutex<Waiting>, changed: &Condvar) {
-        let mut teller = Teller::new(self);
+    /// The block that is next. Prints others as long as it is not there.
+    fn nth(&self, n: usize, teller: &mut Teller<'p, 'f, 'r>, turns: &Turns) -> io::Result<Printed> {
+        let mut all = turns.lock();
         loop {
-            let n = started.fetch_add(1, Ordering::Relaxed);
-            if n >= self.blocks.len() {
-                return;
+            if let Some(block) = all.blocks.remove(&n) {
+                all.next = n + 1;
+                turns.tell(&all);
+                return block;
             }
-            let mut all = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            while !all.stopped && n >= all.next + ahead {
-                all = changed.wait(all).unwrap_or_else(PoisonError::into_inner);
-            }
-            if all.stopped {
-                return;
-            }
-            let mut printed = all.spare.pop().unwrap_or_default();
+            all = match turns.begin(&mut all) {
+                Some((begun, mut printed)) => {
+                    drop(all);
+                    let block = teller.block(self.blocks[begun], &mut printed).map(|()| printed);
+                    let mut all = turns.lock();
+                    all.blocks.insert(begun, block);
+                    all
+                }
+                None => turns.wait(all),
+            };
+        }
+    }
+
+    /// Another thread: prints blocks until none is left, not too far ahead of the one that is next.
+    fn help(&'p self, turns: &Turns) {
+        let mut teller = Teller::new(self);
+        let mut all = turns.lock();
+        while !all.stopped && all.unbegun < turns.blocks {
+            let Some((n, mut printed)) = turns.begin(&mut all) else {
+                all = turns.wait(all);
+                continue;
+            };
             drop(all);
-            let alarm = Alarm { n, waiting, changed };
+            let alarm = Alarm { n, turns };
             let block = teller.block(self.blocks[n], &mut printed).map(|()| printed);
-            waiting.lock().unwrap_or_else(PoisonError::into_inner).blocks.insert(n, block);
             drop(alarm);
-            changed.notify_all();
+            all = turns.lock();
+            all.blocks.insert(n, block);
+            // Only one is waited for.
+            if n == all.next {
+                turns.tell(&all);
+            }
         }
     }
 }

@@ -363,3 +363,20 @@ fn what_is_only_counted_is_counted_once_an_alert() {
         assert_eq!((found.len(), counts), (0, [20, 0, 0, 0, 0]));
     }
 }
+
+#[test]
+fn jobs_give_in_their_order_whoever_runs_them() {
+    for (threads, jobs) in [(1, 5), (3, 5), (8, 2), (4, 0)] {
+        let job = |n: usize| {
+            move || {
+                // The first are done last.
+                std::thread::sleep(std::time::Duration::from_millis(5 * (jobs - n) as u64));
+                Ok::<_, String>(n)
+            }
+        };
+        assert_eq!(at_once(threads, (0..jobs).map(job).collect()), Ok((0..jobs).collect::<Vec<_>>()));
+        let failing = |n: usize| move || if n + 1 == jobs { Err("broken".to_owned()) } else { Ok(n) };
+        let told = at_once(threads, (0..jobs).map(failing).collect());
+        assert_eq!(told, if jobs == 0 { Ok(Vec::new()) } else { Err("broken".to_owned()) });
+    }
+}
