@@ -7,7 +7,7 @@
 //! of workers changes it.
 
 use std::{
-    fs::File,
+    fs,
     io::{self, BufWriter, Write},
     path::Path,
     process::ExitCode,
@@ -75,8 +75,8 @@ pub(crate) fn run(args: &ScanArgs) -> Result<ExitCode> {
     // Whoever reads standard error may have gone too: nobody is left to be told.
     let _ = io::stderr().write_all(summary.text().as_bytes());
     if let Some(path) = &args.summary {
-        let file = File::create(path).with_context(|| format!("writing the summary to {}", path.display()))?;
-        serde_json::to_writer(file, &summary)?;
+        fs::write(path, serde_json::to_vec(&summary)?)
+            .with_context(|| format!("writing the summary to {}", path.display()))?;
     }
     // The process ends: memory goes back at once, not rule by rule.
     std::mem::forget(work);

@@ -21,8 +21,10 @@ const WORTH_DIGITS: usize = 2_000;
 /// Bytes of the budget for each record that room is made for at once, and so many records at most.
 const RESERVED: usize = 48;
 const MOST_RESERVED: usize = 1 << 20;
-/// Bytes before each record in memory: its length.
+/// Bytes before each record in memory: its length, then the lower half of its key, big-endian so that it sorts as the
+/// record's bytes do.
 const LENGTH: usize = 4;
+const LOWER: usize = 8;
 /// Bytes before each record of a run: its key and its length.
 const HEAD: usize = 16 + LENGTH;
 /// Bytes read of a run at once, at most and at least.
@@ -30,12 +32,12 @@ const READ: (usize, usize) = (64 * 1024, 4 * 1024);
 /// Bytes that reading of all runs together may hold.
 const READ_ALL: usize = 4 << 20;
 
-/// Where a record is, and its key. As small as it can be: all of them are moved to be sorted.
+/// Where a record is, and the upper half of its key. As small as it can be: all of them are moved to be sorted.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
-    key: (u64, u64),
+    upper: u64,
     block: u32,
-    /// Where its length stands, in [`LENGTH`] bytes; its bytes follow.
+    /// Where its length stands, in [`LENGTH`] bytes; the lower half of its key and its bytes follow.
     start: u32,
 }
 
@@ -113,10 +115,6 @@ fn halves(key: u128) -> (u64, u64) {
     ((key >> 64) as u64, low)
 }
 
-const fn whole(key: (u64, u64)) -> u128 {
-    (key.0 as u128) << 64 | key.1 as u128
-}
-
 impl Sorter {
     /// A sorter that holds about `budget` bytes in memory.
     pub fn new(budget: usize) -> Self {
@@ -154,13 +152,15 @@ impl Sorter {
         let block = self.blocks.len() - 1;
         let into = &mut self.blocks[block];
         let start = into.len();
+        let (upper, lower) = halves(key);
         into.extend_from_slice(&[0; LENGTH]);
+        into.extend_from_slice(&lower.to_be_bytes());
         write(into);
-        let len = into.len() - start - LENGTH;
+        let len = into.len() - start - LENGTH - LOWER;
         let number = |n: usize| u32::try_from(n).map_err(|_| io::Error::other("a record of 4 GB"));
         into[start..start + LENGTH].copy_from_slice(&number(len)?.to_le_bytes());
-        self.slots.push(Slot { key: halves(key), block: number(block)?, start: number(start)? });
-        self.used += LENGTH + len + size_of::<Slot>() + beside;
+        self.slots.push(Slot { upper, block: number(block)?, start: number(start)? });
+        self.used += LENGTH + LOWER + len + size_of::<Slot>() + beside;
         if self.is_full() { self.spill() } else { Ok(()) }
     }
 
@@ -176,7 +176,7 @@ impl Sorter {
         }
         self.sort();
         let blocks = &self.blocks;
-        Disk::of(&mut self.disk)?.run(self.slots.iter().map(|slot| (whole(slot.key), bytes_of(blocks, slot))))?;
+        Disk::of(&mut self.disk)?.run(self.slots.iter().map(|slot| read(blocks, slot)))?;
         // A large record's block goes.
         self.spare.extend(self.blocks.drain(..).filter(|block| block.capacity() <= 2 * BLOCK).map(|mut block| {
             block.clear();
@@ -201,7 +201,7 @@ impl Sorter {
     /// Sorts what is in memory.
     pub fn sort(&mut self) {
         let blocks = &self.blocks;
-        let upper = |slot: &Slot| slot.key.0;
+        let upper = |slot: &Slot| slot.upper;
         if self.slots.len() >= WORTH_DIGITS {
             if !self.slots.is_sorted_by_key(upper) {
                 radsort::sort_by_key(&mut self.slots, upper);
@@ -210,9 +210,8 @@ impl Sorter {
             self.slots.sort_by_key(upper);
         }
         // What came in order stayed so: most records of one key did.
-        let compare =
-            |a: &Slot, b: &Slot| a.key.1.cmp(&b.key.1).then_with(|| bytes_of(blocks, a).cmp(bytes_of(blocks, b)));
-        for same in self.slots.chunk_by_mut(|a, b| a.key.0 == b.key.0) {
+        let compare = |a: &Slot, b: &Slot| sorted_by(blocks, a).cmp(sorted_by(blocks, b));
+        for same in self.slots.chunk_by_mut(|a, b| a.upper == b.upper) {
             if !same.is_sorted_by(|a, b| compare(a, b).is_le()) {
                 same.sort_unstable_by(compare);
             }
@@ -226,8 +225,7 @@ impl Sorter {
 
     /// A record in memory, in order once it is sorted: its key and bytes.
     pub fn get(&self, at: usize) -> (u128, &[u8]) {
-        let slot = &self.slots[at];
-        (whole(slot.key), bytes_of(&self.blocks, slot))
+        read(&self.blocks, &self.slots[at])
     }
 
     /// All records of several sorters in order. Memory is freed for it: what is held goes to disk first, unless
@@ -258,11 +256,19 @@ impl Sorter {
     }
 }
 
-fn bytes_of<'a>(blocks: &'a [Vec<u8>], slot: &Slot) -> &'a [u8] {
+/// What records of one upper half are in order of: the lower half of the key and the record.
+fn sorted_by<'a>(blocks: &'a [Vec<u8>], slot: &Slot) -> &'a [u8] {
     let record = &blocks[slot.block as usize][slot.start as usize..];
     let mut len = [0; LENGTH];
     len.copy_from_slice(&record[..LENGTH]);
-    &record[LENGTH..LENGTH + u32::from_le_bytes(len) as usize]
+    &record[LENGTH..LENGTH + LOWER + u32::from_le_bytes(len) as usize]
+}
+
+fn read<'a>(blocks: &'a [Vec<u8>], slot: &Slot) -> (u128, &'a [u8]) {
+    let (lower, record) = sorted_by(blocks, slot).split_at(LOWER);
+    let mut low = [0; LOWER];
+    low.copy_from_slice(lower);
+    (u128::from(slot.upper) << 64 | u128::from(u64::from_be_bytes(low)), record)
 }
 
 /// Where records in order come from.

@@ -97,7 +97,8 @@ pub(super) fn read(text: &str) -> Option<Node<'_>> {
     if !is_plain_text(text) {
         return None;
     }
-    let all: Vec<&str> = text.split('\n').collect();
+    let mut all: Vec<&str> = Vec::with_capacity(text.len() / USUAL_LINE);
+    all.extend(text.split('\n'));
     let mut lines = Vec::with_capacity(all.len());
     for (number, line) in all.iter().enumerate() {
         let inner = trim_start(line);
@@ -119,20 +120,31 @@ fn is_marker(text: &str) -> bool {
     text.starts_with("---") || text.starts_with("...") || text.starts_with('%')
 }
 
+/// Bytes of a line, rather too few: room for lines is made at once.
+const USUAL_LINE: usize = 24;
+/// Bytes that are looked at at once.
+const LANES: usize = 32;
+
 fn is_plain_text(text: &str) -> bool {
-    // Without a way out early, many bytes are looked at at once.
-    let control = |b: u8| u8::from(b != b'\n' && (b < 0x20 || b == 0x7f));
-    text.bytes().fold(0, |all, b| all | control(b)) == 0 && !has_rare_letter(text)
+    let (chunks, rest) = text.as_bytes().as_chunks::<LANES>();
+    // Without a way out early, all of a chunk are compared at once; few have any such byte.
+    let is_usual = |chunk: &[u8]| !chunk.iter().fold(false, |any, byte| any | may_be_rare(*byte));
+    let at = |n: usize| n * LANES;
+    chunks.iter().enumerate().all(|(n, chunk)| is_usual(chunk) || is_plain_part(text, at(n), LANES))
+        && (is_usual(rest) || is_plain_part(text, at(chunks.len()), rest.len()))
 }
 
-/// Whether a letter is in it that YAML reads as the end of a line, or not at all. All of them begin with one of three
-/// bytes.
-fn has_rare_letter(text: &str) -> bool {
-    text.bytes().enumerate().filter(|(_, byte)| matches!(byte, 0xc2 | 0xe2 | 0xef)).any(|(at, _)| {
-        // No other than the first byte of a letter is one of these.
-        text.get(at..).and_then(|rest| rest.chars().next()).is_none_or(|letter| {
-            matches!(letter, '\u{80}'..='\u{a0}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
-        })
+/// Whether a letter that begins with this byte may be none that stands in plain text.
+const fn may_be_rare(byte: u8) -> bool {
+    (byte < 0x20) & (byte != b'\n') | (byte == 0x7f) | (byte == 0xc2) | (byte == 0xe2) | (byte == 0xef)
+}
+
+/// Whether no letter that begins among these bytes is one that YAML reads as the end of a line, or not at all.
+fn is_plain_part(text: &str, from: usize, length: usize) -> bool {
+    (from..from + length).filter_map(|at| text.get(at..)?.chars().next()).all(|letter| {
+        !matches!(letter,
+            '\0'..='\u{9}' | '\u{b}'..='\u{1f}' | '\u{7f}'..='\u{a0}' | '\u{2028}' | '\u{2029}' | '\u{feff}'
+                | '\u{fffe}' | '\u{ffff}')
     })
 }
 
@@ -578,6 +590,27 @@ mod tests {
             "a: [b] c\n",
         ] {
             assert!(read(text).is_none(), "{text:?} was read as {:?}", read(text));
+        }
+    }
+
+    #[test]
+    fn letters_that_yaml_reads_otherwise_are_seen_wherever_they_stand() {
+        for letter in (0..=0x11_0000).filter_map(char::from_u32).filter(|c| *c < '\u{3000}' || *c > '\u{fe00}') {
+            let usual = letter == '\n'
+                || !(letter < ' '
+                    || matches!(
+                        letter,
+                        '\u{7f}'..='\u{a0}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}'
+                    ));
+            if letter < '\u{10100}' {
+                assert_eq!(is_plain_text(&letter.to_string()), usual, "{letter:?}");
+            }
+            if letter < '\u{100}' || !usual {
+                for at in 0..2 * LANES {
+                    let text = format!("{}{letter}{}", "a".repeat(at), "—é".repeat(LANES / 2));
+                    assert_eq!(is_plain_text(&text), usual, "{letter:?} behind {at}");
+                }
+            }
         }
     }
 

@@ -21,7 +21,7 @@ use super::{
 /// An event in memory: its collector and its number there.
 type At = (u16, u32);
 
-/// An event on its way to its alerts: the beginning of its place in the order, and the event.
+/// An event on its way to its alerts: second and nanosecond, with which its place in the order begins, and the event.
 pub(super) type Placed = ((u64, u32), At);
 
 /// Everything in memory.
@@ -79,7 +79,7 @@ impl<'h, 'f, 'r> Held<'h, 'f, 'r> {
 }
 
 impl Share<'_, '_, '_> {
-    /// The events by part: a principal's are in one.
+    /// The events by part: a principal's are in one. They stay in order of second.
     pub(super) fn sort_out(&self) -> io::Result<Vec<Vec<Placed>>> {
         // Memory that is not touched costs nothing, and what grows is copied again and again.
         let room = if self.parts == 1 { self.events.len() } else { 0 };
@@ -109,7 +109,10 @@ impl Part {
         of: u16,
         mut placed: Vec<Placed>,
     ) -> io::Result<(Self, Vec<Ready>, Counts)> {
-        placed.sort_unstable_by(|(a, x), (b, y)| a.cmp(b).then_with(|| held.bytes(*x).cmp(held.bytes(*y))));
+        // They come in order of their keys, so of second.
+        for same in placed.chunk_by_mut(|((a, _), _), ((b, _), _)| a == b) {
+            same.sort_unstable_by(|((_, a), x), ((_, b), y)| a.cmp(b).then_with(|| held.bytes(*x).cmp(held.bytes(*y))));
+        }
         let finish = held.finish;
         let (mut known, mut alerts) = (FastMap::default(), Vec::<Open>::new());
         // Most events match one rule or two.
@@ -179,7 +182,7 @@ impl Part {
     }
 }
 
-/// The events of sorted collectors, each once: of several copies the one whose bytes come first.
+/// The events of sorted collectors in order of key, each once: of several copies the one whose bytes come first.
 fn distinct(collectors: &[Sorter]) -> Vec<At> {
     let mut next: Vec<usize> = vec![0; collectors.len()];
     let mut found = Vec::with_capacity(collectors.iter().map(Sorter::in_memory).sum());

@@ -380,3 +380,30 @@ fn jobs_give_in_their_order_whoever_runs_them() {
         assert_eq!(told, if jobs == 0 { Ok(Vec::new()) } else { Err("broken".to_owned()) });
     }
 }
+
+#[test]
+fn events_have_keys_in_order_of_second_and_copies_the_same() {
+    let user = crate::testing::user(who(1));
+    let key = |time: &str, id: &str, content: u64| {
+        let mut m = numbered(1);
+        m.event.time = time.parse().unwrap();
+        (m.event.id, m.event.content) = (id.to_owned().into(), content);
+        event_key(&fact_of(&m, &user, ActionClass::Read))
+    };
+    let in_order = [
+        "-009999-01-02T01:59:59Z",
+        "1969-12-31T23:59:58.5Z",
+        "1969-12-31T23:59:59.5Z",
+        "1970-01-01T00:00:00.5Z",
+        "2026-01-01T00:00:00Z",
+        "2026-01-01T00:00:01.999Z",
+        "9999-12-30T22:00:00.999999999Z",
+    ];
+    // However large the hashes are, the second decides.
+    assert!(in_order.windows(2).all(|two| key(two[0], "a", u64::MAX) < key(two[1], "b", 0)));
+    let same = in_order[4];
+    assert_eq!(key(same, "a", 7), key(same, "a", 7));
+    assert_ne!(key(same, "a", 7), key(same, "b", 7));
+    assert_ne!(key(same, "a", 7), key(same, "a", 8));
+    assert_ne!(key(same, "a", 7), key(same, "a", 7 | 1 << 63));
+}
