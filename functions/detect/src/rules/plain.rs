@@ -135,6 +135,7 @@ fn is_plain_text(text: &str) -> bool {
 }
 
 /// Whether a letter that begins with this byte may be none that stands in plain text.
+#[allow(clippy::needless_bitwise_bool, reason = "with ways out early, bytes are compared one by one")]
 const fn may_be_rare(byte: u8) -> bool {
     (byte < 0x20) & (byte != b'\n') | (byte == 0x7f) | (byte == 0xc2) | (byte == 0xe2) | (byte == 0xef)
 }
