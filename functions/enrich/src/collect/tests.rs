@@ -387,7 +387,7 @@ fn events_have_keys_in_order_of_second_and_copies_the_same() {
     let key = |time: &str, id: &str, content: u64| {
         let mut m = numbered(1);
         m.event.time = time.parse().unwrap();
-        (m.event.id, m.event.content) = (id.to_owned().into(), content);
+        (m.event.id, m.event.content) = (id.to_owned(), content);
         event_key(&fact_of(&m, &user, ActionClass::Read))
     };
     let in_order = [
