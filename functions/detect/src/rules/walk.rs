@@ -5,7 +5,9 @@
 
 use std::{
     collections::HashSet,
-    fs, io,
+    ffi::OsString,
+    fs::{self, FileType},
+    io,
     num::NonZero,
     path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
@@ -38,30 +40,8 @@ pub(super) struct Found {
     pub(super) exceptions: Vec<PathBuf>,
     pub(super) refused: Vec<Refused>,
     pub(super) warnings: Vec<String>,
-    seen: HashSet<Identity>,
-}
-
-/// What a file or folder is the same by, however it is named.
-#[derive(Debug, PartialEq, Eq, Hash)]
-enum Identity {
-    /// Device and number, where there is one name for them.
-    #[cfg(unix)]
-    Number(u64, u64),
-    Path(PathBuf),
-}
-
-#[cfg(unix)]
-fn identity(path: &Path, metadata: &fs::Metadata) -> io::Result<Identity> {
-    use std::os::unix::fs::MetadataExt as _;
-    if metadata.is_file() && metadata.nlink() == 1 {
-        return Ok(Identity::Number(metadata.dev(), metadata.ino()));
-    }
-    path.canonicalize().map(Identity::Path)
-}
-
-#[cfg(not(unix))]
-fn identity(path: &Path, _: &fs::Metadata) -> io::Result<Identity> {
-    path.canonicalize().map(Identity::Path)
+    /// Files and folders by the one name that they have, however they were named.
+    seen: HashSet<OsString>,
 }
 
 impl Found {
@@ -69,52 +49,60 @@ impl Found {
     pub(super) fn add(&mut self, path: &Path) -> Result<(), LoadError> {
         let unreadable = |error| LoadError::Unreadable { path: path.to_owned(), error };
         let metadata = fs::metadata(path).map_err(unreadable)?;
+        let name = path.canonicalize().map_err(unreadable)?;
         if metadata.is_dir() {
             let mut entries = sorted_entries(path).map_err(unreadable)?;
             for (name, into) in [(PLACEHOLDERS, &mut self.placeholders), (EXCEPTIONS, &mut self.exceptions)] {
-                into.extend(entries.extract_if(.., |p| p.file_name().is_some_and(|n| n == name) && p.is_file()));
+                let own = entries.extract_if(.., |one| one.name == name && path.join(name).is_file());
+                into.extend(own.map(|_| path.join(name)));
             }
-            self.entries(entries, MAX_FOLDER_DEPTH);
+            self.entries(path, &name, entries, MAX_FOLDER_DEPTH);
         } else {
-            self.file(path, &metadata);
+            self.file(path.to_owned(), name);
         }
         Ok(())
     }
 
-    fn entries(&mut self, entries: Vec<PathBuf>, depth: usize) {
-        for path in entries {
-            match fs::metadata(&path) {
-                Ok(metadata) if metadata.is_dir() => self.folder(&path, &metadata, depth),
-                Ok(metadata) if is_rule_file(&path) => self.file(&path, &metadata),
-                Err(error) if is_rule_file(&path) => self.refuse(&path, error.to_string()),
+    /// Adds what is in a folder, of which `canonical` is the one name.
+    fn entries(&mut self, folder: &Path, canonical: &Path, entries: Vec<Entry>, depth: usize) {
+        for Entry { name, kind } in entries {
+            let path = folder.join(&name);
+            // What is no link is not asked after again, and has the folder's name before its own.
+            let (is_dir, known) = match kind {
+                Ok(kind) if !kind.is_symlink() => (Ok(kind.is_dir()), Ok(canonical.join(&name))),
+                _ => (fs::metadata(&path).map(|metadata| metadata.is_dir()), path.canonicalize()),
+            };
+            match (is_dir, known) {
+                (Ok(true), Ok(known)) => self.folder(&path, &known, depth),
+                (Ok(false), Ok(known)) if is_rule_file(&path) => self.file(path, known),
+                (Err(error), _) | (_, Err(error)) if is_rule_file(&path) => self.refuse(&path, error.to_string()),
                 _ => {}
             }
         }
     }
 
-    fn folder(&mut self, path: &Path, metadata: &fs::Metadata, depth: usize) {
+    fn folder(&mut self, path: &Path, canonical: &Path, depth: usize) {
         if depth == 0 {
             return self.refuse(path, format!("folders nested more than {MAX_FOLDER_DEPTH} deep"));
         }
         // A link that leads back up would otherwise be walked again and again.
-        match identity(path, metadata).map(|same| self.seen.insert(same)) {
-            Ok(true) => {}
-            Ok(false) => return,
-            Err(error) => return self.refuse(path, error.to_string()),
+        if !self.seen.insert(canonical.into()) {
+            return;
         }
         match sorted_entries(path) {
-            Ok(entries) => self.entries(entries, depth - 1),
+            Ok(entries) => self.entries(path, canonical, entries, depth - 1),
             Err(error) => self.refuse(path, error.to_string()),
         }
     }
 
-    fn file(&mut self, path: &Path, metadata: &fs::Metadata) {
-        match identity(path, metadata).map(|same| self.seen.insert(same)) {
-            Ok(false) => self.warnings.push(format!("{}: named twice, read once", path.display())),
-            Ok(true) if self.rules.len() >= MAX_FILES => self.refuse(path, format!("more than {MAX_FILES} rule files")),
-            Ok(true) => self.rules.push(path.to_owned()),
-            Err(error) => self.refuse(path, error.to_string()),
+    fn file(&mut self, path: PathBuf, canonical: PathBuf) {
+        if !self.seen.insert(canonical.into_os_string()) {
+            return self.warnings.push(format!("{}: named twice, read once", path.display()));
         }
+        if self.rules.len() >= MAX_FILES {
+            return self.refuse(&path, format!("more than {MAX_FILES} rule files"));
+        }
+        self.rules.push(path);
     }
 
     fn refuse(&mut self, path: &Path, reason: String) {
@@ -122,10 +110,17 @@ impl Found {
     }
 }
 
-fn sorted_entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut names = fs::read_dir(folder)?.map(|e| e.map(|e| e.file_name())).collect::<io::Result<Vec<_>>>()?;
-    names.sort_unstable();
-    Ok(names.into_iter().map(|name| folder.join(name)).collect())
+/// What is in a folder.
+struct Entry {
+    name: OsString,
+    kind: io::Result<FileType>,
+}
+
+fn sorted_entries(folder: &Path) -> io::Result<Vec<Entry>> {
+    let entry = |entry: io::Result<fs::DirEntry>| entry.map(|e| Entry { name: e.file_name(), kind: e.file_type() });
+    let mut entries = fs::read_dir(folder)?.map(entry).collect::<io::Result<Vec<_>>>()?;
+    entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    Ok(entries)
 }
 
 /// Sigma rules are `.yml` or `.yaml`; what has `.tests.` in its name belongs to a rule, and what begins with

@@ -81,8 +81,9 @@ impl<'h, 'f, 'r> Held<'h, 'f, 'r> {
 impl Share<'_, '_, '_> {
     /// The events by part: a principal's are in one. They stay in order of second.
     pub(super) fn sort_out(&self) -> io::Result<Vec<Vec<Placed>>> {
-        // Memory that is not touched costs nothing, and what grows is copied again and again.
-        let room = if self.parts == 1 { self.events.len() } else { 0 };
+        // Memory that is not touched costs nothing, and what grows is copied again and again. Parts are about as large as
+        // each other, or a few principals did most.
+        let room = if self.parts == 1 { self.events.len() } else { self.events.len() / self.parts * 3 / 2 };
         let mut found: Vec<Vec<_>> = (0..self.parts).map(|_| Vec::with_capacity(room)).collect();
         for &event in self.events {
             let mark = mark_in(self.held.bytes(event))?;
