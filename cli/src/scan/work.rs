@@ -45,7 +45,7 @@ const IDENTITIES: usize = 4 << 20;
 const CORRELATED: usize = 6 << 20;
 /// Parts that correlations are looked at in side by side, if there are several workers. Some accounts have far more hits
 /// than others, so there are more than would be needed; each takes a block of memory of each worker.
-const PARTS: usize = 4;
+const PARTS: usize = 2;
 
 /// What is to be done, and with what.
 pub(super) struct Work {
