@@ -42,7 +42,7 @@ impl Keys {
 
     /// Puts in order what is in memory, each once.
     pub fn sort(&mut self) {
-        divide_and_sort(&mut self.held);
+        self.held.sort_unstable();
         self.held.dedup();
     }
 
@@ -81,42 +81,6 @@ impl Keys {
     }
 }
 
-/// Keys from which dividing them first takes less than sorting them at once.
-const WORTH_DIVIDING: usize = 4_096;
-const DIVISIONS: usize = 1 << u8::BITS;
-
-/// Sorts keys, which most often are hashes: by their first byte they fall into divisions that are about as large as each
-/// other and small enough for a processor's nearest memory.
-fn divide_and_sort(keys: &mut [u128]) {
-    if keys.len() < WORTH_DIVIDING {
-        return keys.sort_unstable();
-    }
-    let division = |key: u128| usize::from(key.to_be_bytes()[0]);
-    let mut ends = [0; DIVISIONS];
-    for key in keys.iter() {
-        ends[division(*key)] += 1;
-    }
-    let mut next = [0; DIVISIONS];
-    let mut end = 0;
-    for (next, size) in next.iter_mut().zip(&mut ends) {
-        *next = end;
-        end += *size;
-        *size = end;
-    }
-    let begins = next;
-    for here in 0..DIVISIONS {
-        while next[here] < ends[here] {
-            let there = division(keys[next[here]]);
-            // Where it is already, it is exchanged for itself.
-            keys.swap(next[here], next[there]);
-            next[there] += 1;
-        }
-    }
-    for (begin, end) in begins.into_iter().zip(ends) {
-        keys[begin..end].sort_unstable();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -140,20 +104,6 @@ mod tests {
             let mut seen = Vec::new();
             Keys::each(all, |key| seen.push(key)).unwrap();
             prop_assert_eq!(seen, keys.into_iter().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>());
-        }
-    }
-
-    #[test]
-    fn many_keys_of_any_kind_are_sorted() {
-        let hash = |n: u128| n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).rotate_left(59);
-        for key in [hash, |n: u128| n, |n: u128| !n, |n: u128| ((n % 2) << 127) | (n % 300), |_: u128| 7] {
-            for count in [0, 1, WORTH_DIVIDING - 1, WORTH_DIVIDING, 20_000] {
-                let mut keys: Vec<u128> = (0..count as u128).map(key).collect();
-                let mut sorted = keys.clone();
-                sorted.sort_unstable();
-                divide_and_sort(&mut keys);
-                assert!(keys == sorted, "{count}");
-            }
         }
     }
 

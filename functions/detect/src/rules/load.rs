@@ -439,6 +439,14 @@ mod tests {
         assert_eq!((set.len(), report.warnings.len()), (1, 1), "{:?}", report.warnings);
         fs::hard_link(at("a.yml"), at("c.yml")).unwrap();
         assert_eq!(load(&[dir.path()]).0.len(), 2);
+        // By another way to its folder it is the same file, and a link to nothing is told.
+        let other = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(dir.path(), other.path().join("way")).unwrap();
+        std::os::unix::fs::symlink(at("gone"), other.path().join("gone.yml")).unwrap();
+        let (set, report) = load(&[dir.path(), other.path()]);
+        let refused: Vec<_> = report.refused.iter().map(|r| r.file.as_str()).collect();
+        assert_eq!((set.len(), refused), (2, vec![other.path().join("gone.yml").to_str().unwrap()]));
+        assert_eq!(load(&[&other.path().join("way/a.yml"), &at("a.yml")]).0.len(), 1);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! What was collected in memory is brought together there ([`super::held`]), by all threads at once, and each alert is
 //! gone through twice: once for its place in the order, once to be printed. What was written to disk is sorted there:
-//! events by identity, matches by alert, alerts by place.
+//! events by second and identity, matches by alert, alerts by place.
 
 use std::{
     io,

@@ -127,13 +127,6 @@ impl Turns {
         all.unbegun += 1;
         Some((n, all.spare.pop().unwrap_or_default()))
     }
-
-    /// Has the others go home, however the one that takes blocks ended.
-    fn stop(&self) {
-        let mut all = self.lock();
-        all.stopped = true;
-        self.tell(&all);
-    }
 }
 
 /// Tells whoever waits for a block that it will not come because its thread panicked.
@@ -153,12 +146,14 @@ impl Drop for Alarm<'_> {
     }
 }
 
-/// Stops the others when it is dropped.
+/// Has the others go home, however the one that takes blocks ended.
 struct Stop<'a>(&'a Turns);
 
 impl Drop for Stop<'_> {
     fn drop(&mut self) {
-        self.0.stop();
+        let mut all = self.0.lock();
+        all.stopped = true;
+        self.0.tell(&all);
     }
 }
 
